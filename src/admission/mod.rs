@@ -1,0 +1,1 @@
+//! Decodes AdmissionReviews, finds their images, answers.

@@ -1,0 +1,1 @@
+//! One configuration, from flags, validated once.

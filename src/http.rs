@@ -1,0 +1,1 @@
+//! Bounded fetching: size, time, redirects, addresses, the scope of credentials.

@@ -1,0 +1,1 @@
+//! Live repositories: fetched, verified, kept.

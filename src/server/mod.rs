@@ -1,0 +1,1 @@
+//! Serves the webhooks over TLS, and probes and metrics beside them.

@@ -1,0 +1,1 @@
+//! Logs and metrics, from the one decision value.

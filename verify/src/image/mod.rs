@@ -1,0 +1,9 @@
+//! Image references, digests and the patterns that match them.
+
+mod digest;
+mod pattern;
+mod reference;
+
+pub use digest::{Algorithm, Digest, InvalidDigest};
+pub use pattern::{InvalidPattern, Pattern};
+pub use reference::{InvalidReference, Reference};

@@ -1,0 +1,11 @@
+//! Decides whether an image is trusted.
+//!
+//! Everything here is a function of its arguments: signed metadata as bytes, an image's
+//! digest, and the time. Nothing in this crate fetches, waits, reads a clock or knows Kubernetes,
+//! so a verdict can be repeated and tested exactly.
+
+pub mod image;
+pub mod limits;
+pub mod notary;
+pub mod outcome;
+pub mod policy;

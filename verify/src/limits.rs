@@ -1,0 +1,43 @@
+//! Every bound on what is read or walked, with its source.
+
+/// Largest `timestamp.json` read, in bytes. Source: notary's Go client (`MaxTimestampSize`, 1 MiB).
+pub const TIMESTAMP_BYTES: u64 = 1 << 20;
+
+/// Largest root or snapshot file read, in bytes. The Go client allows 100 MiB; real files are
+/// kilobytes, and a root holds a handful of certificates.
+pub const ROOT_BYTES: u64 = 1 << 20;
+
+/// Largest `snapshot.json` read, in bytes; the same reasoning as [`ROOT_BYTES`].
+pub const SNAPSHOT_BYTES: u64 = 1 << 20;
+
+/// Largest targets or delegated targets file read, in bytes: about 60,000 tags.
+pub const TARGETS_BYTES: u64 = 16 << 20;
+
+/// Most root rotations followed in one update. Source: python-tuf (`max_root_rotations`, 256).
+pub const ROOT_ROTATIONS: u64 = 256;
+
+/// Most delegated roles loaded for one repository. Source: python-tuf (`max_delegations`, 32).
+pub const DELEGATIONS: usize = 32;
+
+/// Deepest chain of delegations below `targets` that is followed.
+pub const DELEGATION_DEPTH: usize = 8;
+
+/// Longest role name, in bytes. Source: notary's Go client (names under 256 bytes).
+pub const ROLE_NAME_BYTES: usize = 255;
+
+/// Most signatures considered on one file. A role has a handful of keys; the rest is an attempt
+/// to make us spend time.
+pub const SIGNATURES: usize = 64;
+
+/// Most keys in one file's key table, for the same reason as [`SIGNATURES`].
+pub const KEYS: usize = 1024;
+
+/// Largest RSA modulus accepted, in bits. Source: aws-lc's `RSA_PSS_2048_8192_*`.
+pub const RSA_BITS: usize = 8192;
+
+/// Longest reference string, in bytes: a 255-byte name, a 128-byte tag and a sha512 digest, and
+/// room for Docker Hub's short forms.
+pub const REFERENCE_BYTES: usize = 1024;
+
+/// Most authorities in one policy, so that counting independent ones stays exact and cheap.
+pub const AUTHORITIES: usize = 16;

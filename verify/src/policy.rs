@@ -1,0 +1,195 @@
+//! The validated forms of policies, and which of them speak for an image.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::image::{Pattern, Reference};
+use crate::notary::{Lookup, Pins};
+use crate::outcome::Denial;
+
+/// What a refusal by a policy means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// Nothing visible: it is counted and logged.
+    Audit,
+    /// The request is let in, with a warning.
+    Warn,
+    /// The request is refused.
+    Deny,
+}
+
+/// What becomes of tags in pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tags {
+    /// A tag is enough: only "signed when admitted" is promised.
+    Float,
+    /// Pods get `tag@digest` from the mutating webhook.
+    PinDigest,
+    /// The author has to write a digest.
+    RequireDigest,
+}
+
+/// One TrustPolicy, validated.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The resource's name.
+    pub name: String,
+    /// Images it speaks for: any of these...
+    pub include: Vec<Pattern>,
+    /// ...and none of these.
+    pub exclude: Vec<Pattern>,
+    /// Namespaces it speaks for.
+    pub namespaces: NamespaceSelector,
+    /// What a refusal means.
+    pub action: Action,
+    /// What becomes of tags.
+    pub tags: Tags,
+    /// What it asks for.
+    pub rule: Rule,
+    /// Time-boxed holes.
+    pub exceptions: Vec<Exception>,
+    /// Whether rejections may name other tags, digests and key ids.
+    pub disclose: bool,
+    /// Where the developer finds help; ends every rejection.
+    pub help: Option<String>,
+}
+
+/// What a policy asks for.
+#[derive(Debug, Clone)]
+pub enum Rule {
+    /// Signatures of so many independent authorities.
+    Verify {
+        /// At least 1.
+        min_authorities: usize,
+        /// At least one, at most [`crate::limits::AUTHORITIES`].
+        authorities: Vec<Authority>,
+    },
+    /// Nothing, for this reason.
+    AllowUnverified {
+        /// Why.
+        reason: String,
+    },
+    /// The policy could not be compiled: it refuses whatever it matches.
+    Invalid(Denial),
+}
+
+/// Someone whose signature a policy asks for.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// Its name in the policy.
+    pub name: String,
+    /// The name of the TrustSource that holds its signatures.
+    pub source: String,
+    /// Who may sign the roots of repositories there; or why the source cannot be used.
+    pub pins: Result<Arc<Pins>, Denial>,
+    /// Which roles count.
+    pub lookup: Lookup,
+}
+
+/// A time-boxed hole in a policy.
+#[derive(Debug, Clone)]
+pub struct Exception {
+    /// Its name in the policy.
+    pub name: String,
+    /// The images it covers; here a pattern may end in a tag or a digest.
+    pub images: Vec<Pattern>,
+    /// The namespaces it covers, by name; never empty.
+    pub namespaces: BTreeSet<String>,
+    /// When it ends.
+    pub expires: Timestamp,
+    /// Why it exists.
+    pub reason: String,
+}
+
+/// What is known of the namespace that asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Namespace<'a> {
+    /// Its name; `None` where the request has none.
+    pub name: Option<&'a str>,
+    /// Its labels; `None` where they cannot be looked up.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+}
+
+/// A label selector over namespaces, as Kubernetes has it: every requirement has to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NamespaceSelector {
+    /// No requirement matches every namespace.
+    pub requirements: Vec<Requirement>,
+}
+
+/// One requirement of a [`NamespaceSelector`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: String,
+    /// What has to hold of its value.
+    pub operator: Operator,
+}
+
+/// What has to hold of a label's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operator {
+    /// It is one of these.
+    In(BTreeSet<String>),
+    /// It is absent, or none of these.
+    NotIn(BTreeSet<String>),
+    /// It is there.
+    Exists,
+    /// It is not there.
+    DoesNotExist,
+}
+
+/// The label that Kubernetes puts on every namespace itself.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+impl NamespaceSelector {
+    /// Whether the selector speaks for this namespace. What cannot be looked up matches: a scope
+    /// that cannot be read must not loosen a policy.
+    pub fn matches(&self, namespace: Namespace<'_>) -> bool {
+        self.requirements.iter().all(|requirement| {
+            let value = match (requirement.key.as_str(), namespace) {
+                (NAME_LABEL, Namespace { name: Some(name), .. }) => Some(name),
+                (_, Namespace { labels: Some(labels), .. }) => {
+                    labels.get(&requirement.key).map(String::as_str)
+                }
+                _ => return true,
+            };
+            match &requirement.operator {
+                Operator::In(values) => value.is_some_and(|value| values.contains(value)),
+                Operator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
+                Operator::Exists => value.is_some(),
+                Operator::DoesNotExist => value.is_none(),
+            }
+        })
+    }
+}
+
+impl Policy {
+    /// Whether the policy speaks for this image in this namespace.
+    pub fn matches(&self, image: &Reference, namespace: Namespace<'_>) -> bool {
+        self.include.iter().any(|pattern| pattern.matches(image))
+            && !self.exclude.iter().any(|pattern| pattern.matches(image))
+            && self.namespaces.matches(namespace)
+    }
+
+    /// The exception that covers this image in this namespace and ends last, whether or not it is
+    /// over. A request without a namespace is covered by none.
+    pub fn exception(&self, image: &Reference, namespace: Namespace<'_>) -> Option<&Exception> {
+        let covers = |exception: &&Exception| {
+            namespace.name.is_some_and(|name| exception.namespaces.contains(name))
+                && exception.images.iter().any(|pattern| pattern.matches(image))
+        };
+        self.exceptions.iter().filter(covers).max_by_key(|exception| exception.expires)
+    }
+}
+
+/// The policies that speak for an image, in the order given.
+pub fn select<'p>(
+    policies: &'p [Policy],
+    image: &Reference,
+    namespace: Namespace<'_>,
+) -> Vec<&'p Policy> {
+    policies.iter().filter(|policy| policy.matches(image, namespace)).collect()
+}
