@@ -1,0 +1,108 @@
+//! Bounds on what a connection may cost.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum_server::accept::Accept;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_service::Service;
+
+/// Longest wait for a request's header on a connection that has had one: it runs while the
+/// connection idles too, so it is as long as an idle connection may live.
+const IDLE_OR_HEADER: Duration = Duration::from_secs(60);
+
+/// How often an HTTP/2 client has to show that it is there...
+const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// ...and how fast.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most requests at one time on one connection. The API server has one connection per webhook.
+const STREAMS: u32 = 1000;
+
+/// Largest header of a request, in bytes; the API server's is some hundred.
+const HEADER_BYTES: u32 = 16 << 10;
+
+/// Sets the bounds of HTTP/1 and HTTP/2.
+pub(super) fn limit(builder: &mut Builder<TokioExecutor>) {
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_OR_HEADER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_BYTES);
+}
+
+/// How many connections there may be.
+#[derive(Debug, Clone)]
+pub(super) struct Connections(Arc<Semaphore>);
+
+impl Connections {
+    pub(super) fn new(most: usize) -> Self {
+        Self(Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))))
+    }
+}
+
+/// Accepts connections while there are not too many.
+#[derive(Debug, Clone)]
+pub(super) struct Capped<A> {
+    inner: A,
+    connections: Connections,
+}
+
+impl<A> Capped<A> {
+    pub(super) fn new(inner: A, connections: Connections) -> Self {
+        Self { inner, connections }
+    }
+}
+
+type Accepting<I, S> = Pin<Box<dyn Future<Output = io::Result<(I, S)>> + Send>>;
+
+impl<A, I, S> Accept<I, S> for Capped<A>
+where
+    A: Accept<I, S>,
+    A::Future: Send + 'static,
+{
+    type Stream = A::Stream;
+    type Service = Counted<A::Service>;
+    type Future = Accepting<Self::Stream, Self::Service>;
+
+    fn accept(&self, stream: I, service: S) -> Self::Future {
+        let permit = Arc::clone(&self.connections.0).try_acquire_owned();
+        let accepting = self.inner.accept(stream, service);
+        Box::pin(async move {
+            let permit = permit.map_err(|_| io::Error::other("too many connections"))?;
+            let (stream, inner) = accepting.await?;
+            Ok((stream, Counted { inner, _permit: Arc::new(permit) }))
+        })
+    }
+}
+
+/// A connection's service: the connection counts while this lives.
+#[derive(Debug, Clone)]
+pub(super) struct Counted<S> {
+    inner: S,
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl<S: Service<R>, R> Service<R> for Counted<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        self.inner.call(request)
+    }
+}
