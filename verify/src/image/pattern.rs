@@ -44,6 +44,12 @@ impl Pattern {
         None
     }
 
+    /// The literal components that it begins with, joined by `/`; empty where the host is not
+    /// literal.
+    pub fn literal_prefix(&self) -> &str {
+        ""
+    }
+
     /// How many components are literal: the more, the more specific.
     pub fn specificity(&self) -> usize {
         0
