@@ -101,7 +101,11 @@ impl Pattern {
     /// The literal components that it begins with, joined by `/`; empty where the host is not
     /// literal.
     pub fn literal_prefix(&self) -> &str {
-        ""
+        let name = self.name();
+        match name.find('*') {
+            Some(star) => name[..star].rfind('/').map_or("", |end| &name[..end]),
+            None => name,
+        }
     }
 
     /// How many components are literal: the more, the more specific.

@@ -299,7 +299,7 @@ proptest! {
     #[test]
     fn the_index_finds_what_a_scan_finds(
         patterns in proptest::collection::vec(
-            "(\\*\\*|(a\\.b|c\\.d|\\*\\.b)(/(x|y|x\\*|\\*|\\*\\*)){1,3})", 1..12),
+            "(\\*\\*|(a\\.b|c\\.d|\\*\\.b)(/(x|y|x\\*|\\*)){1,3}(/\\*\\*)?)", 1..12),
         name in "(a\\.b|c\\.d)(/(x|y|xy)){1,4}",
     ) {
         let policies: Vec<Policy> = patterns
