@@ -1,1 +1,26 @@
 //! Decodes AdmissionReviews, finds their images, answers.
+
+mod handler;
+mod read;
+mod respond;
+mod wire;
+mod workload;
+
+use std::future::Future;
+
+pub use handler::{Admission, Settings, router};
+pub use respond::Templates;
+pub use workload::{CustomKind, InvalidCustomKind, Kinds};
+
+use crate::review;
+
+/// What decides; `review::Reviewer` in production.
+pub trait Decide: Send + Sync + 'static {
+    /// Reviews every image of `request`: one verdict a use, in the request's order.
+    ///
+    /// A future that is ready when first polled costs no place among the waiting reviews.
+    fn review<'a>(
+        &'a self,
+        request: &'a review::Request<'a>,
+    ) -> impl Future<Output = review::Review> + Send + 'a;
+}

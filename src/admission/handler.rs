@@ -1,0 +1,373 @@
+//! Answers AdmissionReviews over HTTP.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{Request as HttpRequest, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::BytesMut;
+use countersign_verify::outcome::Unavailable;
+use futures_util::{FutureExt, StreamExt, poll};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use super::Decide;
+use super::read::{self, Request};
+use super::respond::{self, Answer, Templates};
+use super::wire::{Object, Operation};
+use super::workload::{self, Item, Kinds, Place};
+use crate::review::{self, ImageUse, Review, Subject};
+use crate::telemetry::{DecisionLog, DecisionRecord, Metrics};
+
+/// Largest request read, in bytes: object and old object at etcd's limit (1.5 MiB, twice what
+/// it stores as JSON), with room for the rest.
+const BODY_BYTES: usize = 8 << 20;
+
+/// Longest time in which a request's body has to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// Most bytes of bodies held at one time, so that many large requests do not exhaust memory.
+const BODIES_BYTES: usize = 256 << 20;
+
+/// Most images in one object; a pod has a handful.
+const IMAGES: usize = 1000;
+
+/// What the answer needs of the API server's timeout, to be written and travel.
+const TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
+
+/// Shortest deadline, however short the API server's timeout.
+const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
+
+/// What a reviewer has beyond its deadline to say itself what was slow.
+const LAST_RESORT: Duration = Duration::from_millis(250);
+
+/// How requests are answered.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The built-in and custom kinds.
+    pub kinds: Kinds,
+    /// What a refused template means.
+    pub templates: Templates,
+    /// Longest time for a review; shorter where the API server's own timeout is.
+    pub deadline: Duration,
+    /// Most reviews that wait for a registry or a source; more are refused as `Overloaded`.
+    pub max_in_flight: usize,
+}
+
+impl Settings {
+    /// 8 s, 1024 waiting reviews, refused templates are denied.
+    pub fn new(kinds: Kinds) -> Self {
+        let deadline = Duration::from_secs(8);
+        Self { kinds, templates: Templates::default(), deadline, max_in_flight: 1024 }
+    }
+}
+
+/// Everything that answering takes.
+#[derive(Debug)]
+pub struct Admission<D> {
+    decide: D,
+    settings: Settings,
+    metrics: Metrics,
+    log: DecisionLog,
+    in_flight: Semaphore,
+    body_bytes: Semaphore,
+}
+
+impl<D: Decide> Admission<D> {
+    /// Answers by `decide`, counts in `metrics`, writes decisions to `log`.
+    pub fn new(decide: D, settings: Settings, metrics: Metrics, log: DecisionLog) -> Self {
+        let in_flight = Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS));
+        let body_bytes = Semaphore::new(BODIES_BYTES);
+        Self { decide, settings, metrics, log, in_flight, body_bytes }
+    }
+}
+
+/// `POST /validate` and `POST /mutate`.
+pub fn router<D: Decide>(admission: Arc<Admission<D>>) -> Router {
+    Router::new()
+        .route("/validate", post(validate::<D>))
+        .route("/mutate", post(mutate::<D>))
+        .with_state(admission)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Webhook {
+    Validate,
+    Mutate,
+}
+
+impl Webhook {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Validate => "validate",
+            Self::Mutate => "mutate",
+        }
+    }
+}
+
+async fn validate<D: Decide>(
+    State(admission): State<Arc<Admission<D>>>,
+    request: HttpRequest<Body>,
+) -> Response {
+    admission.answer(Webhook::Validate, request).await
+}
+
+async fn mutate<D: Decide>(
+    State(admission): State<Arc<Admission<D>>>,
+    request: HttpRequest<Body>,
+) -> Response {
+    admission.answer(Webhook::Mutate, request).await
+}
+
+/// Why a request gets no AdmissionReview in answer.
+#[derive(Debug, thiserror::Error)]
+enum Rejected {
+    #[error("the request is over the limit of {BODY_BYTES} bytes")]
+    TooLarge,
+    #[error("the request's body did not arrive within {} s", BODY_TIME.as_secs())]
+    TooSlow,
+    #[error("too many large requests are being read; try again")]
+    TooMany,
+    #[error("the request's body could not be read")]
+    Broken,
+    #[error(transparent)]
+    Malformed(#[from] read::Malformed),
+    #[error("Countersign failed on this request (a bug; its logs have the details)")]
+    Failed,
+}
+
+impl Rejected {
+    fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
+            Self::TooMany => (StatusCode::SERVICE_UNAVAILABLE, "too_many"),
+            Self::Broken => (StatusCode::BAD_REQUEST, "broken"),
+            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed"),
+            Self::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
+        }
+    }
+}
+
+impl<D: Decide> Admission<D> {
+    async fn answer(&self, webhook: Webhook, request: HttpRequest<Body>) -> Response {
+        let arrival = Instant::now();
+        let deadline = arrival + deadline(self.settings.deadline, request.uri());
+        let answered = match self.read_body(request.into_body()).await {
+            Ok((body, _held)) => self.answer_body(webhook, &body, arrival, deadline).await,
+            Err(rejected) => Err(rejected),
+        };
+        match answered {
+            Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+            Err(rejected) => {
+                let (status, reason) = rejected.status();
+                self.metrics.rejected(reason);
+                tracing::debug!(reason, error = %rejected, "request rejected");
+                (status, format!("{rejected}\n")).into_response()
+            }
+        }
+    }
+
+    /// Reads a whole body; its bytes are accounted for until the permit is dropped.
+    async fn read_body(&self, body: Body) -> Result<(Bytes, SemaphorePermit<'_>), Rejected> {
+        let mut held = self.body_bytes.try_acquire_many(0).map_err(|_| Rejected::TooMany)?;
+        let mut stream = body.into_data_stream();
+        let mut first = Bytes::new();
+        let mut whole = BytesMut::new();
+        let reading = async {
+            while let Some(chunk) = stream.next().await {
+                let chunk = chunk.map_err(|_| Rejected::Broken)?;
+                let size = first.len().max(whole.len()) + chunk.len();
+                if size > BODY_BYTES {
+                    return Err(Rejected::TooLarge);
+                }
+                let bytes = u32::try_from(chunk.len()).map_err(|_| Rejected::TooLarge)?;
+                held.merge(self.body_bytes.try_acquire_many(bytes).map_err(|_| Rejected::TooMany)?);
+                if first.is_empty() {
+                    first = chunk;
+                } else {
+                    if whole.is_empty() {
+                        whole.extend_from_slice(&first);
+                    }
+                    whole.extend_from_slice(&chunk);
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(BODY_TIME, reading).await.map_err(|_| Rejected::TooSlow)??;
+        Ok((if whole.is_empty() { first } else { whole.freeze() }, held))
+    }
+
+    async fn answer_body(
+        &self,
+        webhook: Webhook,
+        body: &[u8],
+        arrival: Instant,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, Rejected> {
+        let request = read::read(body, &self.settings.kinds)?;
+        let judging = AssertUnwindSafe(self.judge(webhook, &request, arrival, deadline));
+        let answer = match judging.catch_unwind().await {
+            Ok(answer) => answer?,
+            Err(_) => {
+                self.metrics.panicked();
+                failed(webhook)
+            }
+        };
+        let took = arrival.elapsed();
+        self.metrics.answered(webhook.as_str(), answer.outcome, answer.code, took);
+        answer.to_json(&request.uid).map_err(|_| Rejected::Failed)
+    }
+
+    async fn judge(
+        &self,
+        webhook: Webhook,
+        request: &Request<'_>,
+        arrival: Instant,
+        deadline: Instant,
+    ) -> Result<Answer, Rejected> {
+        let kinds = &self.settings.kinds;
+        let is_pod = kinds.is_pod(request.place);
+        if webhook == Webhook::Mutate && !is_pod {
+            return Ok(Answer::allowed());
+        }
+        if request.place == Place::Unaffected {
+            return Ok(Answer::allowed());
+        }
+        if request.place == Place::Unknown {
+            return Ok(unknown_kind(request));
+        }
+        let spec = match &request.object {
+            Object::Read(Some(spec)) => spec,
+            Object::Read(None) => return Ok(Answer::allowed()),
+            Object::Absent | Object::Skipped => Err(read::Malformed::NoObject)?,
+        };
+        let old = match &request.old_object {
+            Object::Read(Some(old)) if request.operation == Operation::Update => Some(old),
+            _ => None,
+        };
+        let items = workload::items(spec);
+        if items.len() > IMAGES {
+            let message = format!("{} images are over the limit of {IMAGES}", items.len());
+            return Ok(Answer::forbidden("LimitExceeded", message));
+        }
+        let found = workload::uses(items, old, kinds.path(request.place), is_pod);
+        if found.is_empty() {
+            return Ok(Answer::allowed());
+        }
+        let (items, uses): (Vec<Item<'_>>, Vec<ImageUse>) = found.into_iter().unzip();
+        let subject = match (is_pod, webhook) {
+            (false, _) => Subject::Template,
+            (true, Webhook::Mutate) => Subject::PodToPin,
+            (true, Webhook::Validate) => Subject::Pod,
+        };
+        let Some(review) = self.review(request, subject, uses, deadline).await else {
+            return Ok(failed(webhook));
+        };
+        let answer = match webhook {
+            Webhook::Validate => Answer::validate(&review, subject, self.settings.templates),
+            Webhook::Mutate => Answer::mutate(&review, items.into_iter()),
+        };
+        self.metrics.reviewed(&review);
+        self.log(webhook, request, &review, &answer, arrival.elapsed());
+        Ok(answer)
+    }
+
+    /// `None` where the reviewer did not answer for every image: a bug of its.
+    async fn review(
+        &self,
+        request: &Request<'_>,
+        subject: Subject,
+        uses: Vec<ImageUse>,
+        deadline: Instant,
+    ) -> Option<Review> {
+        let namespace = Some(&*request.namespace).filter(|namespace| !namespace.is_empty());
+        let asked = review::Request { namespace, subject, uses: &uses, deadline };
+        match self.within(self.decide.review(&asked), deadline).await {
+            Ok(review) => {
+                let complete = review.images.iter().map(|image| &image.usage).eq(&uses);
+                complete.then_some(review)
+            }
+            Err(unavailable) => Some(respond::unavailable(uses, &unavailable)),
+        }
+    }
+
+    /// A review that is ready at once takes no place among those that wait.
+    async fn within(
+        &self,
+        review: impl Future<Output = Review>,
+        deadline: Instant,
+    ) -> Result<Review, Unavailable> {
+        let mut review = pin!(review);
+        if let Poll::Ready(review) = poll!(&mut review) {
+            return Ok(review);
+        }
+        let Ok(_place) = self.in_flight.try_acquire() else {
+            self.metrics.shed();
+            return Err(Unavailable::Overloaded);
+        };
+        let _waiting = self.metrics.waiting();
+        let late = tokio::time::timeout_at(deadline + LAST_RESORT, review).await;
+        late.map_err(|_| Unavailable::DeadlineExceeded)
+    }
+
+    fn log(
+        &self,
+        webhook: Webhook,
+        request: &Request<'_>,
+        review: &Review,
+        answer: &Answer,
+        took: Duration,
+    ) {
+        self.log.record(&DecisionRecord {
+            action: webhook.as_str(),
+            uid: &request.uid,
+            namespace: &request.namespace,
+            group: &request.kind.group,
+            kind: &request.kind.kind,
+            name: &request.name,
+            operation: request.operation.as_str(),
+            dry_run: request.dry_run,
+            outcome: answer.outcome,
+            code: answer.code,
+            took,
+            review,
+        });
+    }
+}
+
+/// The mutating webhook refuses nothing, not even then.
+fn failed(webhook: Webhook) -> Answer {
+    match webhook {
+        Webhook::Validate => Answer::failed(),
+        Webhook::Mutate => Answer::allowed(),
+    }
+}
+
+fn unknown_kind(request: &Request<'_>) -> Answer {
+    let group = if request.kind.group.is_empty() { "v1" } else { &request.kind.group };
+    let message = format!(
+        "countersign does not know where {group}/{} keeps its pod template; remove it from the \
+         webhook's rules or add it to customKinds",
+        &*request.kind.kind
+    );
+    Answer::forbidden("UnknownKind", message)
+}
+
+/// kube-apiserver appends `?timeout=10s` to the webhook's URL.
+fn deadline(configured: Duration, uri: &Uri) -> Duration {
+    let timeout = uri
+        .query()
+        .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("timeout=")))
+        .and_then(|timeout| timeout.strip_suffix('s')?.parse().ok())
+        .map_or(configured, Duration::from_secs);
+    configured.min(timeout.saturating_sub(TIMEOUT_MARGIN)).max(SHORTEST_DEADLINE)
+}
