@@ -139,11 +139,10 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_error_for_all_and_the_key_is_free_again() {
         let flights: SingleFlight<&str, u8> = SingleFlight::default();
-        let boom = || async {
+        async fn boom() -> u8 {
             tokio::task::yield_now().await;
-            let nothing: Option<u8> = None;
-            nothing.expect("the work's own fault")
-        };
+            panic!("the work's own fault")
+        }
         let (first, second) = tokio::join!(flights.run("key", boom), flights.run("key", boom));
         assert_eq!((first, second), (Err(Aborted), Err(Aborted)));
         assert_eq!(flights.run("key", || async { 7 }).await, Ok(7));
@@ -152,7 +151,7 @@ mod tests {
     #[tokio::test]
     async fn keys_do_not_wait_for_each_other() {
         let flights: SingleFlight<u8, u8> = SingleFlight::default();
-        let slow = flights.run(1, || std::future::pending());
+        let slow = flights.run(1, std::future::pending);
         tokio::select! {
             _ = slow => unreachable!("pending"),
             fast = flights.run(2, || async { 2 }) => assert_eq!(fast, Ok(2)),
