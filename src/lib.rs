@@ -11,4 +11,5 @@ pub mod metadata;
 pub mod registry;
 pub mod review;
 pub mod server;
+pub mod singleflight;
 pub mod telemetry;

@@ -1,1 +1,20 @@
-//! Real servers for the end-to-end tests and the demo.
+//! Real servers for the end-to-end tests and the demo: notary-server, notary-signer, a registry,
+//! etcd with kube-apiserver, and the `countersign` program itself, each on loopback, in a folder
+//! of its own, and ended when its value is dropped.
+
+pub mod api_server;
+pub mod countersign;
+mod failure;
+pub mod http;
+pub mod notary;
+pub mod notary_client;
+pub mod pki;
+pub mod policies;
+pub mod process;
+pub mod registry;
+pub mod reviews;
+pub mod token;
+pub mod tools;
+pub mod webhooks;
+
+pub use failure::{Context, Failure, Outcome};

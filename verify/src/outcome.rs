@@ -363,6 +363,10 @@ pub struct PolicyVerdict {
     pub finding: Finding,
     /// Each authority's outcome, in the policy's order; empty where none was asked.
     pub authorities: Vec<AuthorityOutcome>,
+    /// Whether a rejection may name other tags, digests and key ids.
+    pub disclose: bool,
+    /// Where the developer finds help.
+    pub help: Option<String>,
 }
 
 impl PolicyVerdict {

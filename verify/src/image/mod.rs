@@ -1,6 +1,7 @@
 //! Image references, digests and the patterns that match them.
 
 mod digest;
+mod grammar;
 mod pattern;
 mod reference;
 

@@ -1,6 +1,12 @@
 //! The validated forms of policies, and which of them speak for an image.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod judge;
+mod namespace;
+mod set;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,6 +14,10 @@ use jiff::Timestamp;
 use crate::image::{Pattern, Reference};
 use crate::notary::{Lookup, Pins};
 use crate::outcome::Denial;
+
+pub use judge::independent;
+pub use namespace::{Namespace, NamespaceSelector, Operator, Requirement};
+pub use set::PolicySet;
 
 /// What a refusal by a policy means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,69 +113,6 @@ pub struct Exception {
     pub reason: String,
 }
 
-/// What is known of the namespace that asks.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Namespace<'a> {
-    /// Its name; `None` where the request has none.
-    pub name: Option<&'a str>,
-    /// Its labels; `None` where they cannot be looked up.
-    pub labels: Option<&'a BTreeMap<String, String>>,
-}
-
-/// A label selector over namespaces, as Kubernetes has it: every requirement has to hold.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct NamespaceSelector {
-    /// No requirement matches every namespace.
-    pub requirements: Vec<Requirement>,
-}
-
-/// One requirement of a [`NamespaceSelector`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Requirement {
-    /// The label's key.
-    pub key: String,
-    /// What has to hold of its value.
-    pub operator: Operator,
-}
-
-/// What has to hold of a label's value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operator {
-    /// It is one of these.
-    In(BTreeSet<String>),
-    /// It is absent, or none of these.
-    NotIn(BTreeSet<String>),
-    /// It is there.
-    Exists,
-    /// It is not there.
-    DoesNotExist,
-}
-
-/// The label that Kubernetes puts on every namespace itself.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
-
-impl NamespaceSelector {
-    /// Whether the selector speaks for this namespace. What cannot be looked up matches: a scope
-    /// that cannot be read must not loosen a policy.
-    pub fn matches(&self, namespace: Namespace<'_>) -> bool {
-        self.requirements.iter().all(|requirement| {
-            let value = match (requirement.key.as_str(), namespace) {
-                (NAME_LABEL, Namespace { name: Some(name), .. }) => Some(name),
-                (_, Namespace { labels: Some(labels), .. }) => {
-                    labels.get(&requirement.key).map(String::as_str)
-                }
-                _ => return true,
-            };
-            match &requirement.operator {
-                Operator::In(values) => value.is_some_and(|value| values.contains(value)),
-                Operator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
-                Operator::Exists => value.is_some(),
-                Operator::DoesNotExist => value.is_none(),
-            }
-        })
-    }
-}
-
 impl Policy {
     /// Whether the policy speaks for this image in this namespace.
     pub fn matches(&self, image: &Reference, namespace: Namespace<'_>) -> bool {
@@ -183,13 +130,4 @@ impl Policy {
         };
         self.exceptions.iter().filter(covers).max_by_key(|exception| exception.expires)
     }
-}
-
-/// The policies that speak for an image, in the order given.
-pub fn select<'p>(
-    policies: &'p [Policy],
-    image: &Reference,
-    namespace: Namespace<'_>,
-) -> Vec<&'p Policy> {
-    policies.iter().filter(|policy| policy.matches(image, namespace)).collect()
 }

@@ -1,0 +1,68 @@
+# Every target is one line of help behind `##`; bare `make` lists them.
+.DEFAULT_GOAL := help
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+SHELL := bash
+
+CARGO_DENY := 0.20.2
+CARGO_MUTANTS := 27.1.0
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the release program, target/release/countersign
+	@cargo build --locked --release -p countersign
+
+.PHONY: test
+test: ## Run every test, against real servers too (installs what is missing)
+	@COUNTERSIGN_TOOLS=$$(e2e/tools/install | tail -n 1)
+	export COUNTERSIGN_TOOLS
+	cargo build --locked --workspace
+	cargo test --locked --workspace --doc
+	cargo test --locked --workspace --lib --bins --tests
+
+.PHONY: lint
+lint: ## Check format, lints, licences, dependencies, generated files
+	@cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	if cargo tree --locked -p countersign-verify -e normal --prefix none |
+	  grep -E '^(axum|hyper|k8s-openapi|kube|reqwest|tokio)(-[a-z]+)* '; then
+	  echo "countersign-verify must stay pure: no I/O, no async, no Kubernetes" >&2
+	  exit 1
+	fi
+	cargo run --quiet --locked -p countersign -- crds | diff -u deploy/crds.yaml - ||
+	  { echo 'deploy/crds.yaml is not what `countersign crds` prints: run `make crds`' >&2; exit 1; }
+	cargo fetch --quiet --locked
+	PATH=$$(e2e/tools/cargo-tool cargo-deny $(CARGO_DENY)):$$PATH
+	cargo deny --offline --log-level error check bans licenses sources
+
+.PHONY: demo
+demo: ## Watch signed and unsigned images meet a real API server
+	@COUNTERSIGN_TOOLS=$$(e2e/tools/install | tail -n 1)
+	export COUNTERSIGN_TOOLS
+	cargo build --quiet --locked --workspace
+	cargo run --quiet --locked -p countersign-e2e --bin demo
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	@cargo bench --locked --workspace --benches
+
+.PHONY: mutants
+mutants: ## Change the verifier in small ways and see that a test fails each time
+	@PATH=$$(e2e/tools/cargo-tool cargo-mutants $(CARGO_MUTANTS)):$$PATH
+	cargo mutants --package countersign-verify
+
+.PHONY: crds
+crds: ## Write deploy/crds.yaml anew from the code
+	@mkdir -p deploy
+	cargo run --quiet --locked -p countersign -- crds >deploy/crds.yaml
+
+.PHONY: tools
+tools: ## Install what the tests and the demo run
+	@e2e/tools/install
+
+.PHONY: clean
+clean: ## Remove everything built here (the tool cache stays)
+	@cargo clean

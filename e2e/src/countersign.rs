@@ -1,0 +1,126 @@
+//! The built `countersign` program: the server, and its other commands.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use reqwest::blocking::Client;
+
+use crate::pki::Authority;
+use crate::process::{Finished, Server, free_port, run};
+use crate::{Outcome, http, tools};
+
+const START: Duration = Duration::from_secs(20);
+
+/// Where `countersign` finds what it needs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `--policies`.
+    pub policies: PathBuf,
+    /// `--registry-certs-dir`.
+    pub registry_certs: Option<PathBuf>,
+    /// `--docker-config`.
+    pub docker_config: Option<PathBuf>,
+    /// `--unmatched`: `Deny`, `Warn` or `Audit`.
+    pub unmatched: &'static str,
+}
+
+impl Config {
+    /// Denies what these policies do not match.
+    pub fn new(policies: &Path) -> Self {
+        Self {
+            policies: policies.to_owned(),
+            registry_certs: None,
+            docker_config: None,
+            unmatched: "Deny",
+        }
+    }
+}
+
+/// A running `countersign serve`.
+pub struct Countersign {
+    server: Server,
+    url: String,
+    probes: String,
+    client: Client,
+}
+
+impl Countersign {
+    /// Starts the server with its state and its log in `folder` and waits until it is ready.
+    pub fn start(folder: &Path, authority: &Authority, config: &Config) -> Outcome<Self> {
+        fs::create_dir_all(folder)?;
+        let identity = authority.server("countersign")?;
+        let (port, probe_port) = (free_port()?, free_port()?);
+        let mut command = Command::new(tools::countersign()?);
+        command
+            .arg("serve")
+            .arg("--policies")
+            .arg(&config.policies)
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .arg("--tls-cert")
+            .arg(&identity.certificate)
+            .arg("--tls-key")
+            .arg(&identity.key)
+            .arg(format!("--listen=127.0.0.1:{port}"))
+            .arg(format!("--probe-listen=127.0.0.1:{probe_port}"))
+            .arg(format!("--unmatched={}", config.unmatched));
+        optional(&mut command, "--registry-certs-dir", config.registry_certs.as_deref());
+        optional(&mut command, "--docker-config", config.docker_config.as_deref());
+        let client = http::client(authority.certificate())?;
+        let probes = format!("http://127.0.0.1:{probe_port}");
+        let ready = format!("{probes}/readyz");
+        let server = Server::start("countersign", &mut command, folder, START, || {
+            client.get(&ready).send().is_ok_and(|answer| answer.status().is_success())
+        })?;
+        Ok(Self { server, url: format!("https://127.0.0.1:{port}"), probes, client })
+    }
+
+    /// Its webhooks' address: `https://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Server {
+        &mut self.server
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(self) -> Outcome<()> {
+        self.server.kill()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> Outcome<String> {
+        self.server.log()
+    }
+
+    /// The body of a path of its probe listener, as `/metrics`; fails where the status says so.
+    pub fn probe(&self, path: &str) -> Outcome<String> {
+        let answer = self.client.get(format!("{}{path}", self.probes)).send()?;
+        Ok(answer.error_for_status()?.text()?)
+    }
+}
+
+/// Runs `countersign` with these arguments to its end, whatever it says.
+pub fn command(arguments: &[&str]) -> Outcome<Finished> {
+    run(Command::new(tools::countersign()?).args(arguments), "")
+}
+
+/// Runs `countersign verify` on these images, with a state folder where one is given.
+pub fn verify(config: &Config, state: Option<&Path>, arguments: &[&str]) -> Outcome<Finished> {
+    let mut command = Command::new(tools::countersign()?);
+    command.arg("verify").arg("--policies").arg(&config.policies);
+    optional(&mut command, "--state-dir", state);
+    optional(&mut command, "--registry-certs-dir", config.registry_certs.as_deref());
+    optional(&mut command, "--docker-config", config.docker_config.as_deref());
+    run(command.args(arguments), "")
+}
+
+fn optional(command: &mut Command, flag: &str, path: Option<&Path>) {
+    if let Some(path) = path {
+        command.arg(flag).arg(path);
+    }
+}

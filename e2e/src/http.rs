@@ -1,0 +1,35 @@
+//! Blocking HTTP clients that trust one authority, for readiness, pushes and plain reads.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Once;
+use std::time::Duration;
+
+use reqwest::Certificate;
+use reqwest::blocking::Client;
+
+use crate::Outcome;
+
+/// Longest time for one request of the harness itself.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Makes aws-lc-rs the process's cryptography, once.
+pub fn install_crypto() {
+    static ONCE: Once = Once::new();
+    // An error only says that another thread, or the test itself, was first.
+    ONCE.call_once(|| {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    });
+}
+
+/// A client that trusts the certificates in this PEM file and no others, and uses no proxy.
+pub fn client(authority: &Path) -> Outcome<Client> {
+    install_crypto();
+    let authority = Certificate::from_pem(&fs::read(authority)?)?;
+    Ok(Client::builder()
+        .no_proxy()
+        .tls_certs_only([authority])
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(TIMEOUT)
+        .build()?)
+}

@@ -1,1 +1,0 @@
-//! Bounded fetching: size, time, redirects, addresses, the scope of credentials.

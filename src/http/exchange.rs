@@ -1,0 +1,209 @@
+//! One bounded request: retries, redirects, and a body read as a stream.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+use reqwest::redirect;
+use tokio::time::Instant;
+use url::Url;
+
+use super::address::{AddressRules, GuardedResolver, is_loopback_literal};
+use super::error::chain;
+use super::{Answer, EndpointConfig, EndpointError, FetchError};
+
+/// Longest wait for a connection with its TLS handshake: enough for a lost packet or two, and it
+/// leaves time for another attempt inside an admission review.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most redirects followed; registries and metadata servers use one at most.
+const REDIRECTS: usize = 3;
+
+/// Most attempts after the first: more would only keep the reviews of a broken server waiting.
+const RETRIES: u32 = 2;
+
+/// The first pause between attempts; it grows fourfold.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// A request, ready to be sent.
+#[derive(Debug)]
+pub(super) struct Exchange<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) accept: Option<&'a str>,
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) max_bytes: u64,
+    pub(super) deadline: Instant,
+}
+
+/// Sends requests under one endpoint's address rules.
+pub(super) struct Transport {
+    client: reqwest::Client,
+    rules: AddressRules,
+}
+
+impl Transport {
+    pub(super) fn new(
+        config: &EndpointConfig,
+        rules: AddressRules,
+        resolver: GuardedResolver,
+    ) -> Result<Self, EndpointError> {
+        // reqwest takes the process's provider; a second installation is refused and harmless.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let ca_certificates = match &config.ca_pem {
+            Some(pem) => ca_certificates(pem)?,
+            None => Vec::new(),
+        };
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
+            .https_only(config.base.scheme() == "https")
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tls_certs_merge(ca_certificates)
+            .dns_resolver(resolver);
+        // Another machine's loopback is not ours, and what goes over plain http must not leave.
+        if config.base.host().is_some_and(|host| is_loopback_literal(&host)) {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|error| EndpointError::Client(chain(&error)))?;
+        Ok(Self { client, rules })
+    }
+
+    /// Sends, following redirects on the same server. Any final status is `Ok`.
+    pub(super) async fn run(&self, exchange: &Exchange<'_>) -> Result<Answer, FetchError> {
+        let mut url = exchange.url.clone();
+        for _ in 0..=REDIRECTS {
+            let answer = self.with_retries(&url, exchange).await?;
+            match redirect_target(&url, &answer)? {
+                None => return Ok(answer),
+                Some(next) => url = next,
+            }
+        }
+        Err(FetchError::Redirect { to: url.to_string(), reason: "too many redirects" })
+    }
+
+    async fn with_retries(&self, url: &Url, exchange: &Exchange<'_>) -> Result<Answer, FetchError> {
+        let mut attempt = 0;
+        loop {
+            let result = self.once(url, exchange).await;
+            let wanted = match &result {
+                Ok(answer) if is_transient(answer.status) => retry_after(&answer.headers),
+                Err(error) if error.is_transient() => None,
+                _ => return result,
+            };
+            let pause = wanted.unwrap_or_else(|| back_off(attempt));
+            let left = exchange.deadline.saturating_duration_since(Instant::now());
+            if attempt == RETRIES || pause >= left {
+                return result;
+            }
+            tokio::time::sleep(pause).await;
+            attempt += 1;
+        }
+    }
+
+    async fn once(&self, url: &Url, exchange: &Exchange<'_>) -> Result<Answer, FetchError> {
+        self.rules.check(url)?;
+        let mut request = self.client.request(exchange.method.clone(), url.clone());
+        if let Some(accept) = exchange.accept {
+            request = request.header(ACCEPT, accept);
+        }
+        if let Some(authorization) = &exchange.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        let mut response = request.send().await.map_err(FetchError::from_client)?;
+        let status = response.status();
+        let headers = std::mem::take(response.headers_mut());
+        // Only a success has a body that anybody reads.
+        let body = if status.is_success() && exchange.method != Method::HEAD {
+            read_body(response, &headers, exchange.max_bytes).await?
+        } else {
+            Bytes::new()
+        };
+        Ok(Answer { status: status.as_u16(), headers, body })
+    }
+}
+
+fn ca_certificates(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, EndpointError> {
+    let certificates = reqwest::Certificate::from_pem_bundle(pem)
+        .map_err(|error| EndpointError::CaCertificates(chain(&error)))?;
+    if certificates.is_empty() {
+        return Err(EndpointError::CaCertificates("there is none".to_owned()));
+    }
+    Ok(certificates)
+}
+
+/// Reads at most `limit` bytes. Nothing decompresses, so the limit is of what is kept.
+async fn read_body(
+    mut response: reqwest::Response,
+    headers: &HeaderMap,
+    limit: u64,
+) -> Result<Bytes, FetchError> {
+    let too_large = FetchError::TooLarge { limit };
+    if number(headers.get(CONTENT_LENGTH)).is_some_and(|length| length > limit) {
+        return Err(too_large);
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(FetchError::from_client)? {
+        if body.len() as u64 + chunk.len() as u64 > limit {
+            return Err(too_large);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+fn number(header: Option<&HeaderValue>) -> Option<u64> {
+    header?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Where the answer redirects to; only the same scheme, host and port are followed, so that
+/// neither the request nor its credentials get elsewhere.
+fn redirect_target(from: &Url, answer: &Answer) -> Result<Option<Url>, FetchError> {
+    if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let Some(location) = answer.headers.get(LOCATION) else {
+        return Err(FetchError::Protocol("a redirect without a location".to_owned()));
+    };
+    let location = String::from_utf8_lossy(location.as_bytes());
+    let refused = |reason| FetchError::Redirect { to: location.clone().into_owned(), reason };
+    let next = from.join(&location).map_err(|_| refused("not an URL"))?;
+    if next.origin() != from.origin() {
+        return Err(refused("it leads to another server"));
+    }
+    // The client would turn them into an authorization of the redirector's choice.
+    if !next.username().is_empty() || next.password().is_some() {
+        return Err(refused("it carries credentials"));
+    }
+    Ok(Some(next))
+}
+
+/// Statuses that may be gone at the next attempt: 429 and 5xx, but not "not implemented".
+fn is_transient(status: u16) -> bool {
+    status == 429 || (status >= 500 && status != 501)
+}
+
+/// `Retry-After`, as seconds or a date (RFC 9110, section 10.2.3).
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?;
+    if let Some(seconds) = number(Some(value)) {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = DateTimeParser::new().parse_timestamp(value.to_str().ok()?).ok()?;
+    // A date that is past means now.
+    Some(Duration::try_from(date.duration_since(Timestamp::now())).unwrap_or_default())
+}
+
+/// The pause before the attempt after `attempt`, between half and one and a half times its size
+/// so that clients do not come back all at once.
+fn back_off(attempt: u32) -> Duration {
+    // A freshly keyed hash is random enough to spread pauses.
+    let random = RandomState::new().hash_one(attempt) % 1024;
+    let base = BACK_OFF * 4_u32.pow(attempt);
+    base / 2 + base.mul_f64(random as f64 / 1024.0)
+}
