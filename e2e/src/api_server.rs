@@ -74,13 +74,17 @@ impl ApiServer {
 
     /// As [`Self::kubectl`], with `input` (at most 64 KiB) on its standard input.
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Outcome<Finished> {
+        run(&mut self.command(arguments), input)
+    }
+
+    /// kubectl with these arguments: its environment makes it the administrator's.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.kubectl);
         command
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .env("KUBECACHEDIR", self.kubeconfig.with_file_name("kubectl-cache"))
-            .args(arguments);
-        run(&mut command, input)
+            .args(arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECACHEDIR", self.kubeconfig.with_file_name("kubectl-cache"));
+        command
     }
 
     /// `kubectl apply -f -` of this object, whatever it says.

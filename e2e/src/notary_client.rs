@@ -6,7 +6,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::notary::Notary;
 use crate::pki::Identity;
@@ -18,9 +18,7 @@ const PASSPHRASE: &str = "countersign-test-passphrase";
 
 /// A signer: the `notary` client with its own keys and its own trust folder.
 pub struct NotaryClient {
-    folder: PathBuf,
-    url: String,
-    authority: PathBuf,
+    home: PathBuf,
 }
 
 /// Who keeps a role's key.
@@ -33,25 +31,26 @@ pub enum Keeper {
 }
 
 impl NotaryClient {
-    /// A signer whose keys and cached metadata are in `folder`, working on this server.
-    pub fn new(folder: &Path, notary: &Notary) -> Outcome<Self> {
-        fs::create_dir_all(folder)?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            url: notary.url().to_owned(),
-            authority: notary.authority().to_owned(),
-        })
+    /// A signer whose home folder is `home`, working on this server.
+    pub fn new(home: &Path, notary: &Notary) -> Outcome<Self> {
+        Self::at(home, notary.url(), notary.authority())
     }
 
-    /// The command line that [`Self::run`] runs, without the program's global options.
+    /// A signer working on the server at `url`, whose certificate is from `authority` (PEM).
+    pub fn at(home: &Path, url: &str, authority: &Path) -> Outcome<Self> {
+        let folder = home.join(".notary");
+        fs::create_dir_all(&folder)?;
+        let config = json!({"remote_server": {"url": url, "root_ca": authority}});
+        fs::write(folder.join("config.json"), config.to_string())?;
+        Ok(Self { home: home.to_owned() })
+    }
+
+    /// `notary` with these arguments: its home folder names the server.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("notary");
         command
-            .args(["-s", &self.url, "--tlscacert"])
-            .arg(&self.authority)
-            .arg("-d")
-            .arg(&self.folder)
             .args(arguments)
+            .env("HOME", &self.home)
             .env("NOTARY_AUTH", STANDARD.encode(format!("{}:{}", token::USER, token::PASSWORD)));
         for role in ["ROOT", "TARGETS", "SNAPSHOT", "DELEGATION"] {
             command.env(format!("NOTARY_{role}_PASSPHRASE"), PASSPHRASE);
@@ -152,7 +151,7 @@ impl NotaryClient {
     /// The public key (PEM) that a pin for this repository names: the one inside the certificate
     /// of its current root, as the signer itself knows it.
     pub fn pin(&self, gun: &str) -> Outcome<String> {
-        let root = self.folder.join("tuf").join(gun).join("metadata/root.json");
+        let root = self.home.join(".notary/tuf").join(gun).join("metadata/root.json");
         let root = fs::read(&root).context(root.display())?;
         public_key_of_root(&serde_json::from_slice(&root)?)
     }

@@ -5,13 +5,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use countersign_e2e::api_server::ApiServer;
+use countersign_e2e::front::{Front, Mode};
 use countersign_e2e::notary::{Notary, Options};
 use countersign_e2e::notary_client::{Keeper, NotaryClient, public_key_of_root};
 use countersign_e2e::pki::{Authority, self_signed};
 use countersign_e2e::process::Server;
 use countersign_e2e::registry::{Auth, Registry};
 use countersign_e2e::token::TokenServer;
-use countersign_e2e::{Outcome, reviews};
+use countersign_e2e::{Outcome, http, reviews};
 use tempfile::TempDir;
 
 const GUN: &str = "registry.example.com/payments/api";
@@ -79,6 +80,29 @@ fn notary_with_signer_and_tokens_rotates_and_delegates() -> Outcome<()> {
     client.undelegate(GUN, "targets/releases")?;
     let pulled = format!("repository:{GUN}:");
     assert!(tokens.scopes().iter().any(|scope| scope.starts_with(&pulled)));
+    Ok(())
+}
+
+#[test]
+fn a_front_forwards_freezes_and_lies() -> Outcome<()> {
+    let (folder, authority) = place()?;
+    let notary = Notary::start(&folder.path().join("notary"), &authority)?;
+    let front = Front::start(notary.url(), &authority)?;
+    let signer = folder.path().join("signer");
+    let client = NotaryClient::at(&signer, front.url(), authority.certificate())?;
+    client.init(GUN)?;
+    client.sign(GUN, "1.4", DIGEST, 5)?;
+    let http = http::client(authority.certificate())?;
+    let url = format!("{}/v2/{GUN}/_trust/tuf/targets.json", front.url());
+    let read = || -> Outcome<String> { Ok(http.get(&url).send()?.error_for_status()?.text()?) };
+    let signed = read()?;
+    assert!(signed.contains("1.4"), "{signed}");
+    client.revoke(GUN, "1.4")?;
+    assert!(!read()?.contains("1.4"));
+    front.answer_with(GUN, "targets", signed.into());
+    assert!(read()?.contains("1.4"));
+    front.set(Mode::Down);
+    assert!(http.get(front.url()).send()?.status().is_server_error());
     Ok(())
 }
 
