@@ -1,0 +1,1 @@
+//! Resources out of YAML and JSON files.
