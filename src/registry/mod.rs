@@ -5,6 +5,8 @@
 
 mod credentials;
 mod manifest;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
