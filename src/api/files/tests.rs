@@ -195,7 +195,7 @@ fn what_cannot_be_read_is_said_with_file_line_and_field() {
         ),
         (
             "kind: List\napiVersion: v1\nitems:\n- {kind: List, apiVersion: v1, items: []}\n",
-            "a.yaml, document 1, line 1, items[0]: metadata.name: it is required, as a string",
+            "a.yaml, document 1, line 1, items[0]: kind: a List cannot hold a List; write its items out",
         ),
     ];
     for (text, expected) in cases {
