@@ -1,6 +1,7 @@
 //! A repository's metadata, made and signed for one test, and the shell's part of an update.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -27,9 +28,7 @@ pub fn time(text: &str) -> Timestamp {
 
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
-    hash.copy_from_slice(
-        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref(),
-    );
+    hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
     hash
 }
 
@@ -68,17 +67,30 @@ pub struct File {
     pub signers: Vec<Signer>,
 }
 
+thread_local! {
+    /// What has been signed before: a server does not sign a file twice, and neither does a test.
+    static SEALED: RefCell<HashMap<(Vec<u8>, Vec<String>), Vec<u8>>> = RefCell::default();
+}
+
 impl File {
     pub fn seal(&self) -> Vec<u8> {
         let message = canonical(&self.signed);
-        let signatures: Vec<Value> = self
-            .signers
-            .iter()
-            .map(|key| {
-                let signature = BASE64_STANDARD.encode(key.sign(&message));
-                json!({"keyid": key.id(), "method": key.method, "sig": signature})
-            })
-            .collect();
+        let signers = self.signers.iter().map(|key| key.id() + &key.method).collect();
+        let key = (message, signers);
+        if let Some(sealed) = SEALED.with_borrow(|sealed| sealed.get(&key).cloned()) {
+            return sealed;
+        }
+        let sealed = self.sign(&key.0);
+        SEALED.with_borrow_mut(|cache| cache.insert(key, sealed.clone()));
+        sealed
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let signature = |key: &Signer| {
+            let signature = BASE64_STANDARD.encode(key.sign(message));
+            json!({"keyid": key.id(), "method": key.method, "sig": signature})
+        };
+        let signatures: Vec<Value> = self.signers.iter().map(signature).collect();
         serde_json::to_vec(&json!({"signatures": signatures, "signed": self.signed})).unwrap()
     }
 }

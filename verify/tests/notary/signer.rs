@@ -68,8 +68,10 @@ impl Cert {
     pub fn params(&self) -> CertificateParams {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        for name in &self.names {
-            params.distinguished_name.push(DnType::CommonName, name.as_str());
+        // rcgen keeps one value per type; a CN by its OID is a type of its own to it.
+        let types = [DnType::CommonName, DnType::CustomDnType(vec![2, 5, 4, 3])];
+        for (name, dn_type) in self.names.iter().zip(types) {
+            params.distinguished_name.push(dn_type, name.as_str());
         }
         let date = |(year, month, day)| date_time_ymd(year, month, day);
         (params.not_before, params.not_after) = (date(self.from), date(self.until));
@@ -118,6 +120,21 @@ impl Signer {
         signer
     }
 
+    /// The same key, signing by this method.
+    pub fn by_method(&self, method: &str) -> Self {
+        Self { method: method.to_owned(), ..self.clone() }
+    }
+
+    /// The same key, listed as of this type.
+    pub fn of_type(&self, key_type: &str) -> Self {
+        Self { key_type: key_type.to_owned(), ..self.clone() }
+    }
+
+    /// The same key, listed with these bytes.
+    pub fn listed_as(&self, public: Vec<u8>) -> Self {
+        Self { public, ..self.clone() }
+    }
+
     /// A key with a self-signed certificate.
     pub fn x509(kind: Kind, cert: &Cert) -> Self {
         Self::new(kind).certified(cert)
@@ -126,6 +143,20 @@ impl Signer {
     /// The same key with a self-signed certificate.
     pub fn certified(&self, cert: &Cert) -> Self {
         let pem = cert.params().self_signed(&self.rcgen()).unwrap().pem();
+        self.bundled(&[pem])
+    }
+
+    /// The same key with a self-signed certificate that names another algorithm, in the
+    /// certificate's outer part only or everywhere. The signature itself does not fit any more.
+    pub fn certified_by(&self, cert: &Cert, from: &[u8], to: &[u8], everywhere: bool) -> Self {
+        let mut der = self.authority(cert);
+        let places: Vec<usize> =
+            (0..der.len() - from.len()).filter(|at| der[*at..].starts_with(from)).collect();
+        for at in &places[if everywhere { 0 } else { places.len() - 1 }..] {
+            der[*at..at + to.len()].copy_from_slice(to);
+        }
+        let text = BASE64_STANDARD.encode(der);
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
         self.bundled(&[pem])
     }
 
