@@ -1,1 +1,2 @@
 //! The program's commands.
+pub mod crds;

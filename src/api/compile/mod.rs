@@ -247,3 +247,6 @@ fn patterns(field: &str, texts: &[String]) -> Result<Vec<Pattern>, Wrong> {
     }
     texts.iter().enumerate().map(pattern).collect()
 }
+
+#[cfg(test)]
+mod tests;
