@@ -3,6 +3,6 @@
 use std::io::{self, Write};
 
 /// Prints the CustomResourceDefinitions as YAML. Fails where standard output does.
-pub fn run() -> io::Result<()> {
+pub(super) fn run() -> io::Result<()> {
     io::stdout().lock().write_all(crate::api::crds().as_bytes())
 }
