@@ -61,7 +61,7 @@ impl Stage {
         api_server.create_namespace(NAMESPACE)?;
         say(&format!(
             "notary-server {}, docker-registry https://{}, kube-apiserver {}",
-            lab.notary.url(),
+            lab.front.url(),
             lab.registry.host(),
             api_server.url()
         ));
@@ -127,6 +127,7 @@ impl Stage {
         self.addhash(&signed, "1.5")?;
         let other = self.lab.registry.push(REPOSITORY, "1.5", "something else")?;
         say(&format!("Then someone pushed {} as {}.", other.digest, other.tagged("1.5")));
+        refresh();
         let file = deployment("moved", &other.tagged("1.5"));
         self.apply("moved", &file)?.refused_as("DigestMismatch")
     }
