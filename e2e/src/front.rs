@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::pki::Authority;
 use crate::serve::Served;
-use crate::{Context, Outcome, http};
+use crate::{Outcome, http};
 
 /// Largest body passed on, in bytes.
 const BODY_BYTES: usize = 16 << 20;
@@ -81,16 +81,19 @@ impl Front {
         self.state.inner().mode = mode;
     }
 
-    /// The last answer to a read of this file of a repository, as `targets/releases`.
-    pub fn recorded(&self, gun: &str, role: &str) -> Outcome<Vec<u8>> {
+    /// Every successful answer to a read of a repository's files so far, the last one of each
+    /// path: what a mirror that replays has.
+    pub fn recorded(&self, gun: &str) -> Vec<(String, Bytes)> {
+        let files = format!("/v2/{gun}/_trust/");
         let inner = self.state.inner();
-        let answer = inner.answers.get(&path(gun, role));
-        Ok(answer.context(format!("{role} of {gun} was never read"))?.1.to_vec())
+        let answers = inner.answers.iter().filter(|(path, _)| path.starts_with(&files));
+        let good = answers.filter(|(_, (status, _))| status.is_success());
+        good.map(|(path, (_, bytes))| (path.clone(), bytes.clone())).collect()
     }
 
-    /// Answers reads of this file with `bytes`, whatever the mode.
-    pub fn answer_with(&self, gun: &str, role: &str, bytes: Vec<u8>) {
-        self.state.inner().overrides.insert(path(gun, role), bytes.into());
+    /// Answers reads of this path with `bytes`, whatever the mode.
+    pub fn answer_with(&self, path: &str, bytes: Bytes) {
+        self.state.inner().overrides.insert(path.to_owned(), bytes);
     }
 
     /// The paths read so far, in order.
@@ -99,7 +102,8 @@ impl Front {
     }
 }
 
-fn path(gun: &str, role: &str) -> String {
+/// The path of a repository's file, as `targets/releases`.
+pub fn path(gun: &str, role: &str) -> String {
     format!("/v2/{gun}/_trust/tuf/{role}.json")
 }
 

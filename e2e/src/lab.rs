@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -20,6 +21,12 @@ pub const SOURCE: &str = "corp-notary";
 
 /// The name of the TrustPolicy that [`Lab::trust`] writes.
 pub const POLICY: &str = "payments";
+
+/// How long to wait until Countersign reads a source anew before it answers: its sources say one
+/// second.
+pub fn refresh() {
+    thread::sleep(Duration::from_millis(1200));
+}
 
 /// A place to sign in. Its servers end, and its folder goes, when it is dropped.
 pub struct Lab {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::notary::Notary;
 use crate::pki::Identity;
 use crate::process::{Finished, run};
+use crate::registry::sha256;
 use crate::{Context, Outcome, token};
 
 /// The passphrase of every key that the client holds.
@@ -132,6 +133,12 @@ impl NotaryClient {
         self.run(&["delegation", "remove", "-p", "-y", gun, role]).map(drop)
     }
 
+    /// Takes a delegated role away from the holder of a certificate (a PEM file).
+    pub fn remove_key(&self, gun: &str, role: &str, certificate: &Path) -> Outcome<()> {
+        let id = key_id(&public_key_of(&fs::read_to_string(certificate)?)?)?;
+        self.run(&["delegation", "remove", "-p", gun, role, &id]).map(drop)
+    }
+
     /// Gives this signer the key of a delegated role.
     pub fn import(&self, gun: &str, role: &str, signer: &Identity) -> Outcome<()> {
         let key = signer.key.display().to_string();
@@ -162,10 +169,21 @@ pub fn public_key_of_root(root: &Value) -> Outcome<String> {
     let id = root["signed"]["roles"]["root"]["keyids"][0].as_str().context("no root key id")?;
     let public = &root["signed"]["keys"][id]["keyval"]["public"];
     let certificate = STANDARD.decode(public.as_str().context("no root key")?)?;
-    let certificate = String::from_utf8(certificate)?;
+    public_key_of(&String::from_utf8(certificate)?)
+}
+
+/// The public key, as PEM, inside a PEM certificate.
+fn public_key_of(certificate: &str) -> Outcome<String> {
     let mut openssl = Command::new("openssl");
     openssl.args(["x509", "-noout", "-pubkey"]);
-    Ok(run(&mut openssl, &certificate)?.success()?.stdout)
+    Ok(run(&mut openssl, certificate)?.success()?.stdout)
+}
+
+/// The id under which `notary` lists an ECDSA key.
+fn key_id(public_key: &str) -> Outcome<String> {
+    let public = STANDARD.encode(pem_body(public_key)?);
+    let key = format!(r#"{{"keytype":"ecdsa","keyval":{{"private":null,"public":"{public}"}}}}"#);
+    Ok(sha256(key.as_bytes()).trim_start_matches("sha256:").to_owned())
 }
 
 /// The DER inside the first block of a PEM text.

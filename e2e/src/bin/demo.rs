@@ -5,18 +5,17 @@ use std::fs;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::thread;
-use std::time::Duration;
 
 use countersign_e2e::api_server::ApiServer;
 use countersign_e2e::countersign::Countersign;
-use countersign_e2e::lab::Lab;
+use countersign_e2e::lab::{Lab, refresh};
 use countersign_e2e::policies::Policy;
 use countersign_e2e::process::{Finished, run};
 use countersign_e2e::registry::Image;
+use countersign_e2e::reviews::{deployment, pod};
 use countersign_e2e::webhooks::Webhooks;
 use countersign_e2e::{Context, Failure, Outcome, tools};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 const REPOSITORY: &str = "payments/api";
 const NAMESPACE: &str = "payments";
@@ -57,13 +56,12 @@ impl Stage {
     fn start() -> Outcome<Self> {
         heading("Starting a Notary server, an image registry and a Kubernetes API server");
         let lab = Lab::start()?;
-        let work = lab.folder("work");
-        fs::create_dir_all(&work)?;
+        let work = lab.folder("");
         let api_server = ApiServer::start(&lab.folder("kubernetes"), &lab.authority)?;
         api_server.create_namespace(NAMESPACE)?;
         say(&format!(
             "notary-server {}, docker-registry https://{}, kube-apiserver {}",
-            lab.notary.url(),
+            lab.front.url(),
             lab.registry.host(),
             api_server.url()
         ));
@@ -129,6 +127,7 @@ impl Stage {
         self.addhash(&signed, "1.5")?;
         let other = self.lab.registry.push(REPOSITORY, "1.5", "something else")?;
         say(&format!("Then someone pushed {} as {}.", other.digest, other.tagged("1.5")));
+        refresh();
         let file = deployment("moved", &other.tagged("1.5"));
         self.apply("moved", &file)?.refused_as("DigestMismatch")
     }
@@ -138,14 +137,14 @@ impl Stage {
         self.notary(&["key", "rotate", &self.gun, "targets"])?;
         let image = self.lab.registry.push(REPOSITORY, "1.6", "release 1.6")?;
         self.addhash(&image, "1.6")?;
-        self.refreshed();
+        refresh();
         self.apply("rotated", &pod("rotated", &image.tagged("1.6")))?.admitted().map(drop)
     }
 
     fn refuse_revoked(&self, image: &Image) -> Outcome<()> {
         heading("A signature that was taken back no longer counts");
         self.notary(&["remove", "-p", &self.gun, "1.4"])?;
-        self.refreshed();
+        refresh();
         let file = deployment("revoked", &image.tagged("1.4"));
         self.apply("revoked", &file)?.refused_as("Unsigned")
     }
@@ -158,11 +157,6 @@ impl Stage {
 
     fn gun_tag(&self, tag: &str) -> String {
         format!("{}:{tag}", self.gun)
-    }
-
-    /// The policy's source is read anew for reviews more than a second after the last reading.
-    fn refreshed(&self) {
-        thread::sleep(Duration::from_millis(1200));
     }
 
     fn addhash(&self, image: &Image, tag: &str) -> Outcome<()> {
@@ -190,10 +184,8 @@ impl Stage {
 
     fn countersign(&self, image: &str) -> Outcome<Shown> {
         let mut command = Command::new(tools::countersign()?);
-        command
-            .args(["verify", image])
-            .env("COUNTERSIGN_POLICIES", self.lab.policies.folder())
-            .env("COUNTERSIGN_REGISTRY_CERTS_DIR", self.lab.registry.certs());
+        command.args(["verify", "--policies", "policies"]);
+        command.args(["--registry-certs-dir", "registry/certs.d", image]);
         self.shown(command)
     }
 
@@ -256,25 +248,4 @@ fn bold(text: &str) -> String {
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,".contains(c);
     if word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
-}
-
-fn pod(name: &str, image: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
-        "spec": {"containers": [{"name": "app", "image": image}]},
-    })
-}
-
-fn deployment(name: &str, image: &str) -> Value {
-    let labels = json!({"app": name});
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
-        "spec": {
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "app", "image": image}]},
-            },
-        },
-    })
 }
