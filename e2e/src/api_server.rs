@@ -4,9 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::pki::{Authority, Identity};
 use crate::process::{Finished, Server, free_port, listens, run};
@@ -74,13 +76,17 @@ impl ApiServer {
 
     /// As [`Self::kubectl`], with `input` (at most 64 KiB) on its standard input.
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Outcome<Finished> {
+        run(&mut self.command(arguments), input)
+    }
+
+    /// kubectl with these arguments: its environment makes it the administrator's.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.kubectl);
         command
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .env("KUBECACHEDIR", self.kubeconfig.with_file_name("kubectl-cache"))
-            .args(arguments);
-        run(&mut command, input)
+            .args(arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECACHEDIR", self.kubeconfig.with_file_name("kubectl-cache"));
+        command
     }
 
     /// `kubectl apply -f -` of this object, whatever it says.
@@ -170,4 +176,29 @@ fn write_kubeconfig(folder: &Path, url: &str, authority: &Authority) -> Outcome<
     });
     fs::write(&file, config.to_string())?;
     Ok(file)
+}
+
+/// An API server that several tests use at the same time, in namespaces of their own.
+pub struct Shared {
+    /// The API server.
+    pub api_server: ApiServer,
+    // After the server, which writes into it.
+    _folder: TempDir,
+}
+
+impl Shared {
+    /// The API server that another test is using now, or a new one.
+    pub fn get() -> Outcome<Arc<Self>> {
+        static RUNNING: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = running.upgrade() {
+            return Ok(shared);
+        }
+        let folder = tempfile::tempdir()?;
+        let authority = Authority::new(&folder.path().join("pki"))?;
+        let api_server = ApiServer::start(folder.path(), &authority)?;
+        let shared = Arc::new(Self { api_server, _folder: folder });
+        *running = Arc::downgrade(&shared);
+        Ok(shared)
+    }
 }

@@ -6,10 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use reqwest::blocking::Client;
+use serde_json::Value;
 
 use crate::pki::Authority;
 use crate::process::{Finished, Server, free_port, run};
-use crate::{Outcome, http, tools};
+use crate::reviews::{self, Verdict};
+use crate::{Failure, Outcome, http, tools};
 
 const START: Duration = Duration::from_secs(20);
 
@@ -95,6 +97,37 @@ impl Countersign {
     /// What it has logged so far.
     pub fn log(&self) -> Outcome<String> {
         self.server.log()
+    }
+
+    /// Sends a body to a path, as `/validate`, and gives the status and body of the answer.
+    pub fn post(&self, path: &str, body: String) -> Outcome<(u16, String)> {
+        let request = self.client.post(format!("{}{path}", self.url));
+        let answer = request.header("content-type", "application/json").body(body).send()?;
+        Ok((answer.status().as_u16(), answer.text()?))
+    }
+
+    /// Sends an AdmissionReview to a path, as `/validate`.
+    pub fn review(&self, path: &str, review: &Value) -> Outcome<Verdict> {
+        match self.post(path, review.to_string())? {
+            (200, body) => reviews::verdict(&body),
+            (status, body) => Err(Failure::new(format!("{path}: {status}: {body}"))),
+        }
+    }
+
+    /// The verdict on a Deployment of this image in the namespace `payments`.
+    pub fn deployment(&self, image: &str) -> Outcome<Verdict> {
+        self.review("/validate", &reviews::create("payments", &reviews::deployment("app", image)))
+    }
+
+    /// The verdict on a pod of this image in the namespace `payments`, as the API server comes to
+    /// it: first the mutating webhook, then the validating one. And the image as it came out.
+    pub fn pod(&self, image: &str) -> Outcome<(Verdict, String)> {
+        let pod = reviews::pod("app", image);
+        let mutated = self.review("/mutate", &reviews::create("payments", &pod))?;
+        let pod = reviews::patched(&pod, &mutated.patch)?;
+        let verdict = self.review("/validate", &reviews::create("payments", &pod))?;
+        let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
+        Ok((verdict, image.to_owned()))
     }
 
     /// The body of a path of its probe listener, as `/metrics`; fails where the status says so.

@@ -1,4 +1,4 @@
-//! Blocking HTTP clients that trust one authority, for readiness, pushes and plain reads.
+//! HTTP clients that trust one authority.
 
 use std::fs;
 use std::path::Path;
@@ -27,6 +27,18 @@ pub fn client(authority: &Path) -> Outcome<Client> {
     install_crypto();
     let authority = Certificate::from_pem(&fs::read(authority)?)?;
     Ok(Client::builder()
+        .no_proxy()
+        .tls_certs_only([authority])
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(TIMEOUT)
+        .build()?)
+}
+
+/// As [`client`], for asynchronous code.
+pub fn async_client(authority: &Path) -> Outcome<reqwest::Client> {
+    install_crypto();
+    let authority = Certificate::from_pem(&fs::read(authority)?)?;
+    Ok(reqwest::Client::builder()
         .no_proxy()
         .tls_certs_only([authority])
         .redirect(reqwest::redirect::Policy::none())

@@ -5,7 +5,9 @@
 pub mod api_server;
 pub mod countersign;
 mod failure;
+pub mod front;
 pub mod http;
+pub mod lab;
 pub mod notary;
 pub mod notary_client;
 pub mod pki;
@@ -13,6 +15,7 @@ pub mod policies;
 pub mod process;
 pub mod registry;
 pub mod reviews;
+pub mod serve;
 pub mod token;
 pub mod tools;
 pub mod webhooks;

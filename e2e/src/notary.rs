@@ -99,11 +99,16 @@ impl Notary {
         &self.authority
     }
 
-    /// The current file of a role, as `root` or `targets/releases`, parsed. Only without tokens.
-    pub fn metadata(&self, gun: &str, role: &str) -> Outcome<Value> {
+    /// The current file of a role, as `root` or `targets/releases`. Only without tokens.
+    pub fn metadata_bytes(&self, gun: &str, role: &str) -> Outcome<Vec<u8>> {
         let url = format!("{}/v2/{gun}/_trust/tuf/{role}.json", self.url);
         let answer = self.client.get(&url).send()?.error_for_status().context(&url)?;
-        Ok(serde_json::from_slice(&answer.bytes()?)?)
+        Ok(answer.bytes()?.to_vec())
+    }
+
+    /// As [`Self::metadata_bytes`], parsed.
+    pub fn metadata(&self, gun: &str, role: &str) -> Outcome<Value> {
+        Ok(serde_json::from_slice(&self.metadata_bytes(gun, role)?)?)
     }
 
     /// Every request for metadata answered so far, in order.

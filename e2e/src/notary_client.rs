@@ -6,11 +6,12 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::notary::Notary;
 use crate::pki::Identity;
 use crate::process::{Finished, run};
+use crate::registry::sha256;
 use crate::{Context, Outcome, token};
 
 /// The passphrase of every key that the client holds.
@@ -18,9 +19,7 @@ const PASSPHRASE: &str = "countersign-test-passphrase";
 
 /// A signer: the `notary` client with its own keys and its own trust folder.
 pub struct NotaryClient {
-    folder: PathBuf,
-    url: String,
-    authority: PathBuf,
+    home: PathBuf,
 }
 
 /// Who keeps a role's key.
@@ -33,25 +32,26 @@ pub enum Keeper {
 }
 
 impl NotaryClient {
-    /// A signer whose keys and cached metadata are in `folder`, working on this server.
-    pub fn new(folder: &Path, notary: &Notary) -> Outcome<Self> {
-        fs::create_dir_all(folder)?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            url: notary.url().to_owned(),
-            authority: notary.authority().to_owned(),
-        })
+    /// A signer whose home folder is `home`, working on this server.
+    pub fn new(home: &Path, notary: &Notary) -> Outcome<Self> {
+        Self::at(home, notary.url(), notary.authority())
     }
 
-    /// The command line that [`Self::run`] runs, without the program's global options.
+    /// A signer working on the server at `url`, whose certificate is from `authority` (PEM).
+    pub fn at(home: &Path, url: &str, authority: &Path) -> Outcome<Self> {
+        let folder = home.join(".notary");
+        fs::create_dir_all(&folder)?;
+        let config = json!({"remote_server": {"url": url, "root_ca": authority}});
+        fs::write(folder.join("config.json"), config.to_string())?;
+        Ok(Self { home: home.to_owned() })
+    }
+
+    /// `notary` with these arguments: its home folder names the server.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("notary");
         command
-            .args(["-s", &self.url, "--tlscacert"])
-            .arg(&self.authority)
-            .arg("-d")
-            .arg(&self.folder)
             .args(arguments)
+            .env("HOME", &self.home)
             .env("NOTARY_AUTH", STANDARD.encode(format!("{}:{}", token::USER, token::PASSWORD)));
         for role in ["ROOT", "TARGETS", "SNAPSHOT", "DELEGATION"] {
             command.env(format!("NOTARY_{role}_PASSPHRASE"), PASSPHRASE);
@@ -133,6 +133,12 @@ impl NotaryClient {
         self.run(&["delegation", "remove", "-p", "-y", gun, role]).map(drop)
     }
 
+    /// Takes a delegated role away from the holder of a certificate (a PEM file).
+    pub fn remove_key(&self, gun: &str, role: &str, certificate: &Path) -> Outcome<()> {
+        let id = key_id(&public_key_of(&fs::read_to_string(certificate)?)?)?;
+        self.run(&["delegation", "remove", "-p", gun, role, &id]).map(drop)
+    }
+
     /// Gives this signer the key of a delegated role.
     pub fn import(&self, gun: &str, role: &str, signer: &Identity) -> Outcome<()> {
         let key = signer.key.display().to_string();
@@ -152,7 +158,7 @@ impl NotaryClient {
     /// The public key (PEM) that a pin for this repository names: the one inside the certificate
     /// of its current root, as the signer itself knows it.
     pub fn pin(&self, gun: &str) -> Outcome<String> {
-        let root = self.folder.join("tuf").join(gun).join("metadata/root.json");
+        let root = self.home.join(".notary/tuf").join(gun).join("metadata/root.json");
         let root = fs::read(&root).context(root.display())?;
         public_key_of_root(&serde_json::from_slice(&root)?)
     }
@@ -163,10 +169,21 @@ pub fn public_key_of_root(root: &Value) -> Outcome<String> {
     let id = root["signed"]["roles"]["root"]["keyids"][0].as_str().context("no root key id")?;
     let public = &root["signed"]["keys"][id]["keyval"]["public"];
     let certificate = STANDARD.decode(public.as_str().context("no root key")?)?;
-    let certificate = String::from_utf8(certificate)?;
+    public_key_of(&String::from_utf8(certificate)?)
+}
+
+/// The public key, as PEM, inside a PEM certificate.
+fn public_key_of(certificate: &str) -> Outcome<String> {
     let mut openssl = Command::new("openssl");
     openssl.args(["x509", "-noout", "-pubkey"]);
-    Ok(run(&mut openssl, &certificate)?.success()?.stdout)
+    Ok(run(&mut openssl, certificate)?.success()?.stdout)
+}
+
+/// The id under which `notary` lists an ECDSA key.
+fn key_id(public_key: &str) -> Outcome<String> {
+    let public = STANDARD.encode(pem_body(public_key)?);
+    let key = format!(r#"{{"keytype":"ecdsa","keyval":{{"private":null,"public":"{public}"}}}}"#);
+    Ok(sha256(key.as_bytes()).trim_start_matches("sha256:").to_owned())
 }
 
 /// The DER inside the first block of a PEM text.

@@ -33,6 +33,8 @@ pub struct Source {
     pub pins: Vec<Pin>,
     /// The authority of the server's certificate, as PEM; written as a ConfigMap beside it.
     pub authority: String,
+    /// A user and password for the server; written as a Secret beside it.
+    pub credentials: Option<(String, String)>,
     /// The hosts (with ports) that a challenge for a token may name.
     pub token_hosts: Vec<String>,
     /// `freshness.refreshAfterSeconds`.
@@ -70,6 +72,7 @@ impl Source {
             url: url.to_owned(),
             pins: Vec::new(),
             authority: authority.to_owned(),
+            credentials: None,
             token_hosts: Vec::new(),
             refresh_after: 1,
             refuse_after: 86_400,
@@ -112,6 +115,9 @@ impl Source {
             "  connection:\n    caConfigMapRef:\n      name: {}-ca\n      key: ca.crt\n",
             self.name
         );
+        if self.credentials.is_some() {
+            let _ = writeln!(yaml, "    credentialsSecretRef:\n      name: {}-login", self.name);
+        }
         if !self.token_hosts.is_empty() {
             let _ = writeln!(yaml, "    tokenHosts: [{}]", quoted(&self.token_hosts));
         }
@@ -128,6 +134,15 @@ impl Source {
             "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {}-ca\ndata:\n  ca.crt: |\n{}",
             self.name,
             indented(&self.authority, 4)
+        )
+    }
+
+    fn secret(&self, user: &str, password: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {}-login\nstringData:\n  \
+             username: {user}\n  password: {password}\n  host: {}\n",
+            self.name,
+            self.url.trim_start_matches("https://")
         )
     }
 }
@@ -187,8 +202,11 @@ impl Policies {
         &self.folder
     }
 
-    /// Writes a source and the ConfigMap that it names.
+    /// Writes a source, and the ConfigMap and the Secret that it names.
     pub fn source(&self, source: &Source) -> Outcome<()> {
+        if let Some((user, password)) = &source.credentials {
+            self.write(&format!("secret-{}-login", source.name), &source.secret(user, password))?;
+        }
         self.write(&format!("source-{}", source.name), &source.yaml())?;
         self.write(&format!("configmap-{}-ca", source.name), &source.config_map())
     }

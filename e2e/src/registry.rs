@@ -199,6 +199,12 @@ impl Registry {
         Ok(log.lines().filter_map(quoted).filter(|request| request.contains(" /v2/")).collect())
     }
 
+    /// Ends it, and what it stored.
+    pub fn stop(&mut self) -> Outcome<()> {
+        self.server.terminate()?;
+        self.server.wait(START).map(drop)
+    }
+
     fn push_blob(&self, repository: &str, bytes: &[u8]) -> Outcome<()> {
         let start = self.request(Method::POST, &format!("{repository}/blobs/uploads/"));
         let answer = self.send(repository, start)?;

@@ -2,7 +2,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
 use crate::{Context, Failure, Outcome};
@@ -20,6 +19,24 @@ pub struct Verdict {
     pub patch: Value,
 }
 
+impl Verdict {
+    /// Itself where the request is let in; else a failure that shows the rejection.
+    pub fn admitted(self) -> Outcome<Self> {
+        if self.allowed { Ok(self) } else { Err(self.unexpected("admitted")) }
+    }
+
+    /// Itself where the request is refused with this code in the rejection's first line.
+    pub fn denied_as(self, code: &str) -> Outcome<Self> {
+        let line = self.message.lines().next().unwrap_or_default();
+        let found = line.split([' ', ',']).any(|word| word == code);
+        if !self.allowed && found { Ok(self) } else { Err(self.unexpected(code)) }
+    }
+
+    fn unexpected(&self, wanted: &str) -> Failure {
+        Failure::new(format!("expected {wanted}, but: {self:?}\n{}", self.message))
+    }
+}
+
 /// A pod of this name with one container.
 pub fn pod(name: &str, image: &str) -> Value {
     json!({
@@ -28,38 +45,52 @@ pub fn pod(name: &str, image: &str) -> Value {
     })
 }
 
-/// An AdmissionReview of the creation of `pod` in `namespace`.
-pub fn create_pod(namespace: &str, pod: &Value) -> Value {
+/// A Deployment of this name with one container.
+pub fn deployment(name: &str, image: &str) -> Value {
+    let labels = json!({"app": name});
+    let containers = json!([{"name": "app", "image": image}]);
     json!({
-        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-        "request": {
-            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
-            "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "resource": {"group": "", "version": "v1", "resource": "pods"},
-            "requestKind": {"group": "", "version": "v1", "kind": "Pod"},
-            "requestResource": {"group": "", "version": "v1", "resource": "pods"},
-            "name": pod["metadata"]["name"], "namespace": namespace,
-            "operation": "CREATE", "userInfo": {"username": "admin"},
-            "object": pod, "oldObject": null, "dryRun": false, "options": null,
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": containers}},
         },
     })
 }
 
-/// Sends a review to `url`, which ends in `/validate` or `/mutate`.
-pub fn send(client: &Client, url: &str, review: &Value) -> Outcome<Verdict> {
-    let request = client.post(url).header("content-type", "application/json");
-    let answer = request.body(review.to_string()).send()?;
-    let status = answer.status();
-    let body = answer.text()?;
-    if !status.is_success() {
-        return Err(Failure::new(format!("{url}: {status}: {body}")));
-    }
-    verdict(&body)
+/// The AdmissionReview of the creation of an object (a pod or a Deployment) in `namespace`.
+pub fn create(namespace: &str, object: &Value) -> Value {
+    review(namespace, "CREATE", object, &Value::Null)
+}
+
+/// The AdmissionReview of an update of an object (a pod or a Deployment) in `namespace`.
+pub fn update(namespace: &str, object: &Value, old: &Value) -> Value {
+    review(namespace, "UPDATE", object, old)
+}
+
+fn review(namespace: &str, operation: &str, object: &Value, old: &Value) -> Value {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let resource = format!("{}s", kind.to_lowercase());
+    let kind = json!({"group": group, "version": version, "kind": kind});
+    let resource = json!({"group": group, "version": version, "resource": resource});
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": kind, "resource": resource, "requestKind": kind, "requestResource": resource,
+            "name": object["metadata"]["name"], "namespace": namespace,
+            "operation": operation, "userInfo": {"username": "admin"},
+            "object": object, "oldObject": old, "dryRun": false, "options": null,
+        },
+    })
 }
 
 /// Reads an answered AdmissionReview.
 pub fn verdict(body: &str) -> Outcome<Verdict> {
-    let review: Value = serde_json::from_str(body)?;
+    let review: Value = serde_json::from_str(body).context(body)?;
     let response = &review["response"];
     let patch = match response["patch"].as_str() {
         Some(patch) => serde_json::from_slice(&STANDARD.decode(patch)?)?,
@@ -72,4 +103,15 @@ pub fn verdict(body: &str) -> Outcome<Verdict> {
         warnings: warnings.filter_map(|warning| warning.as_str().map(str::to_owned)).collect(),
         patch,
     })
+}
+
+/// Applies the `add` and `replace` operations of a JSON patch, which is all that Countersign uses.
+pub fn patched(object: &Value, patch: &Value) -> Outcome<Value> {
+    let mut object = object.clone();
+    for operation in patch.as_array().into_iter().flatten() {
+        let path = operation["path"].as_str().context("a patch operation without a path")?;
+        let place = object.pointer_mut(path).context(format!("nothing to patch at {path}"))?;
+        *place = operation["value"].clone();
+    }
+    Ok(object)
 }

@@ -3,20 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
@@ -25,7 +22,8 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 use crate::pki::{Authority, Identity};
-use crate::{Context, Failure, Outcome, http};
+use crate::serve::Served;
+use crate::{Context, Failure, Outcome};
 
 /// How long a token is good, in seconds.
 const LIFETIME: i64 = 300;
@@ -40,7 +38,7 @@ pub const PASSWORD: &str = "countersign-test-password";
 /// everything to [`USER`]; it answers 401 to a wrong password.
 pub struct TokenServer {
     issuer: Arc<Issuer>,
-    handle: Handle<std::net::SocketAddr>,
+    served: Served,
     options: BTreeMap<&'static str, String>,
 }
 
@@ -57,22 +55,22 @@ const SERVICE: &str = "countersign-test-service";
 impl TokenServer {
     /// Starts a token server on loopback, over TLS.
     pub fn start(folder: &Path, authority: &Authority, anonymous_pull: bool) -> Outcome<Self> {
-        http::install_crypto();
-        let tls = authority.server("token-server")?;
         let identity = crate::pki::self_signed(folder, "token-signer")?;
         let issuer = Arc::new(Issuer::new(&identity, anonymous_pull)?);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let port = listener.local_addr()?.port();
-        let handle = Handle::new();
-        serve(listener, &tls, Arc::clone(&issuer), handle.clone())?;
+        let router = Router::new().route("/token", get(token)).with_state(Arc::clone(&issuer));
+        let served = Served::start(router, &authority.server("token-server")?)?;
         let options = BTreeMap::from([
-            ("realm", format!("https://localhost:{port}/token")),
+            ("realm", format!("{}/token", served.url())),
             ("service", SERVICE.to_owned()),
             ("issuer", ISSUER.to_owned()),
             ("rootcertbundle", identity.certificate.display().to_string()),
         ]);
-        Ok(Self { issuer, handle, options })
+        Ok(Self { issuer, served, options })
+    }
+
+    /// `localhost:PORT`, as `tokenHosts` names it.
+    pub fn host(&self) -> &str {
+        self.served.host()
     }
 
     /// The `auth.token` section for notary-server and docker-registry.
@@ -84,33 +82,6 @@ impl TokenServer {
     pub fn scopes(&self) -> Vec<String> {
         self.issuer.scopes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-impl Drop for TokenServer {
-    fn drop(&mut self) {
-        self.handle.shutdown();
-    }
-}
-
-fn serve(
-    listener: TcpListener,
-    tls: &Identity,
-    issuer: Arc<Issuer>,
-    handle: Handle<std::net::SocketAddr>,
-) -> Outcome<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let config = runtime.block_on(RustlsConfig::from_pem_file(&tls.certificate, &tls.key))?;
-    let app = axum::Router::new().route("/token", axum::routing::get(token)).with_state(issuer);
-    thread::spawn(move || {
-        runtime.block_on(async move {
-            if let Ok(server) = axum_server::from_tcp_rustls(listener, config) {
-                // It ends when the handle says so; a failure shows in the client that gets no token.
-                let _ = server.handle(handle).serve(app.into_make_service()).await;
-            }
-        });
-        runtime.shutdown_timeout(Duration::ZERO);
-    });
-    Ok(())
 }
 
 async fn token(

@@ -4,14 +4,17 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use countersign_e2e::api_server::ApiServer;
+use countersign_e2e::api_server::{ApiServer, Shared};
+use countersign_e2e::front::{Front, Mode, path};
 use countersign_e2e::notary::{Notary, Options};
 use countersign_e2e::notary_client::{Keeper, NotaryClient, public_key_of_root};
 use countersign_e2e::pki::{Authority, self_signed};
-use countersign_e2e::process::Server;
+use countersign_e2e::process::{Server, free_port};
 use countersign_e2e::registry::{Auth, Registry};
 use countersign_e2e::token::TokenServer;
-use countersign_e2e::{Outcome, reviews};
+use countersign_e2e::webhooks::Webhooks;
+use countersign_e2e::{Outcome, http, reviews};
+use serde_json::Value;
 use tempfile::TempDir;
 
 const GUN: &str = "registry.example.com/payments/api";
@@ -83,6 +86,29 @@ fn notary_with_signer_and_tokens_rotates_and_delegates() -> Outcome<()> {
 }
 
 #[test]
+fn a_front_forwards_freezes_and_lies() -> Outcome<()> {
+    let (folder, authority) = place()?;
+    let notary = Notary::start(&folder.path().join("notary"), &authority)?;
+    let front = Front::start(notary.url(), &authority)?;
+    let signer = folder.path().join("signer");
+    let client = NotaryClient::at(&signer, front.url(), authority.certificate())?;
+    client.init(GUN)?;
+    client.sign(GUN, "1.4", DIGEST, 5)?;
+    let http = http::client(authority.certificate())?;
+    let url = format!("{}/v2/{GUN}/_trust/tuf/targets.json", front.url());
+    let read = || -> Outcome<String> { Ok(http.get(&url).send()?.error_for_status()?.text()?) };
+    let signed = read()?;
+    assert!(signed.contains("1.4"), "{signed}");
+    client.revoke(GUN, "1.4")?;
+    assert!(!read()?.contains("1.4"));
+    front.answer_with(&path(GUN, "targets"), signed.into());
+    assert!(read()?.contains("1.4"));
+    front.set(Mode::Down);
+    assert!(http.get(front.url()).send()?.status().is_server_error());
+    Ok(())
+}
+
+#[test]
 fn registry_takes_images_and_moves_tags() -> Outcome<()> {
     let (folder, authority) = place()?;
     let tokens = TokenServer::start(&folder.path().join("tokens"), &authority, false)?;
@@ -114,6 +140,27 @@ fn api_server_stores_pods_without_controllers() -> Outcome<()> {
     let stored = api_server.get(&["pod", "api", "-n", "payments"])?;
     assert_eq!(stored["spec"]["containers"][0]["image"], "registry.example.com/payments/api:1.4");
     Ok(())
+}
+
+#[test]
+fn the_api_server_asks_the_webhooks_for_their_namespaces() -> Outcome<()> {
+    let (_folder, authority) = place()?;
+    let shared = Shared::get()?;
+    let api_server = &shared.api_server;
+    api_server.create_namespace("reviewed")?;
+    let url = format!("https://127.0.0.1:{}", free_port()?);
+    let ca = authority.certificate();
+    Webhooks { name: "nobody", url: &url, authority: ca, namespaces: &["reviewed"] }
+        .register(api_server)?;
+    let apply = |namespace: &str, object: &Value| {
+        let arguments = ["apply", "-n", namespace, "-f", "-"];
+        api_server.kubectl_with(&arguments, &object.to_string())
+    };
+    let object = reviews::pod("api", "registry.example.com/payments/api:1.4");
+    let refused = apply("reviewed", &object)?;
+    assert!(refused.stderr.contains("failed calling webhook"), "{refused}");
+    apply("default", &object)?.success()?;
+    Webhooks::unregister(api_server, "nobody")
 }
 
 #[test]

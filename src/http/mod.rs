@@ -9,6 +9,10 @@ mod auth;
 mod challenge;
 mod error;
 mod exchange;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;

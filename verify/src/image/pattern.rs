@@ -60,6 +60,11 @@ impl Pattern {
         Ok(Self { text, name_len: name.len(), tag: tag.map(str::to_owned), digest })
     }
 
+    /// The pattern `**`, which covers every image.
+    pub fn everything() -> Self {
+        Self { text: ANY_PATH.to_owned(), name_len: ANY_PATH.len(), tag: None, digest: None }
+    }
+
     /// Whether the reference is covered.
     pub fn matches(&self, image: &Reference) -> bool {
         let tag = self.tag.is_none() || self.tag.as_deref() == image.tag();

@@ -1,13 +1,35 @@
 //! Notary v1 (Docker Content Trust): a TUF dialect older than the specification.
+//!
+//! [`Update`] takes a repository's files one by one and ends in a [`Repository`], whose
+//! [`Repository::find`] answers for images. Every chain of trust starts at a [`Pin`]; [`Memory`]
+//! only ever restricts.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use aws_lc_rs::digest;
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use crate::image::Digest;
 
-use crate::image::{Digest, Pattern};
-use crate::outcome::{Denial, Proof, Refusal};
+mod canonical;
+mod certificate;
+mod inspect;
+mod key;
+mod lookup;
+mod memory;
+mod metadata;
+mod node;
+mod pin;
+mod repository;
+mod role;
+mod root;
+mod update;
+
+pub use inspect::{UntrustedRoot, UntrustedRootKey, untrusted_root};
+pub use key::public_key_fingerprint;
+pub use memory::{Floor, Memory, RootFloor};
+pub use metadata::FileMeta;
+pub use pin::{Pin, PinnedKeys, Pins};
+pub use repository::{Repository, RoleDetail, RoleInfo};
+pub use role::{RELEASES, TARGETS, is_targets_role};
+pub use update::{RootStep, SnapshotStep, Update};
 
 /// Which roles' signatures count for an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,83 +60,18 @@ pub enum Wanted<'a> {
     },
 }
 
-/// Who may sign the roots of a source's repositories.
-#[derive(Debug, Clone, Default)]
-pub struct Pins(pub Vec<Pin>);
-
-/// Who may sign the roots of some repositories.
-#[derive(Debug, Clone)]
-pub struct Pin {
-    /// Its name in the source.
-    pub name: String,
-    /// The repositories it speaks for.
-    pub repositories: Vec<Pattern>,
-    /// The keys.
-    pub keys: PinnedKeys,
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash
 }
 
-/// The keys of a pin.
-#[derive(Debug, Clone)]
-pub enum PinnedKeys {
-    /// DER SubjectPublicKeyInfo of keys, so many of which must have signed.
-    PublicKeys {
-        /// Each key's DER SubjectPublicKeyInfo.
-        keys: Vec<Vec<u8>>,
-        /// At least 1.
-        threshold: usize,
-    },
-    /// DER certificates of authorities that issue the root keys' certificates.
-    CertificateAuthorities(Vec<Vec<u8>>),
-    /// Key ids as root.json lists them.
-    RootKeyIds {
-        /// 64 lower-case hex digits each.
-        ids: Vec<String>,
-        /// At least 1.
-        threshold: usize,
-    },
+fn sha512(bytes: &[u8]) -> [u8; 64] {
+    let mut hash = [0; 64];
+    hash.copy_from_slice(digest::digest(&digest::SHA512, bytes).as_ref());
+    hash
 }
 
-/// What is remembered of a repository; it only ever restricts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Memory {
-    /// The newest verified root.
-    pub root: Option<RootFloor>,
-    /// The newest verified version of every other role.
-    pub roles: BTreeMap<String, Floor>,
-}
-
-/// The newest verified root.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RootFloor {
-    /// Its version.
-    pub version: u64,
-    /// sha256 of its file, in hex.
-    pub sha256: String,
-}
-
-/// The newest verified version of a role.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Floor {
-    /// The version.
-    pub version: u64,
-    /// What names the role's keys: when a verified root or delegating role changes them, the
-    /// floor falls.
-    pub keys: String,
-}
-
-/// A repository's verified metadata at one moment.
-#[derive(Debug)]
-pub struct Repository {
-    roles: BTreeMap<String, Arc<Result<(), Refusal>>>,
-}
-
-impl Repository {
-    /// Looks an image up.
-    pub fn find(&self, lookup: &Lookup, wanted: Wanted<'_>, now: Timestamp) -> Result<Proof, Refusal> {
-        let _ = (lookup, wanted, now, &self.roles);
-        Err(Denial::NoMatchingPolicy.into())
-    }
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

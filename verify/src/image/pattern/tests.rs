@@ -139,6 +139,7 @@ fn literal_parts_and_specificity() {
         assert_eq!(pattern.literal_name(), name, "{text}");
         assert_eq!(pattern.specificity(), specificity, "{text}");
     }
+    assert_eq!(Pattern::everything(), pattern("**"));
     assert_eq!(pattern("R.Example/a"), pattern("r.example/a"), "one host in two spellings");
 }
 

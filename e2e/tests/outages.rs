@@ -1,0 +1,146 @@
+//! Notary and the registry down, lying, frozen or replaying; replicas killed and restarted.
+
+use std::time::{Duration, Instant};
+
+use countersign_e2e::front::{Mode, path};
+use countersign_e2e::lab::{Lab, refresh};
+use countersign_e2e::{Outcome, reviews};
+
+const REPOSITORY: &str = "payments/api";
+const ROLES: [&str; 4] = ["timestamp", "snapshot", "targets", "root"];
+
+#[test]
+fn o1_what_was_verified_stays_admissible_and_nothing_else() -> Outcome<()> {
+    let lab = Lab::start()?;
+    let image = lab.trusted(REPOSITORY, "1.4")?;
+    let warm = lab.countersign("warm")?;
+    warm.pod(&image.by_digest())?.0.admitted()?;
+    for mode in [Mode::Down, Mode::Garbage] {
+        lab.front.set(mode);
+        refresh();
+        warm.pod(&image.by_digest())?.0.admitted()?;
+        let cold = lab.countersign(&format!("cold-{mode:?}"))?;
+        let (verdict, _) = cold.pod(&image.by_digest())?;
+        assert!(!verdict.allowed, "{mode:?}: {verdict:?}");
+        // o2: recovery is seen soon after.
+        lab.front.set(Mode::Forward);
+        eventually(Duration::from_secs(15), || Ok(cold.pod(&image.by_digest())?.0.allowed))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn o1_metadata_that_was_not_read_for_too_long_is_refused() -> Outcome<()> {
+    let lab = Lab::start()?;
+    let image = lab.trusted(REPOSITORY, "1.4")?;
+    let mut source = lab.source(REPOSITORY)?;
+    source.refuse_after = 3;
+    lab.policies.source(&source)?;
+    let countersign = lab.countersign("countersign")?;
+    countersign.pod(&image.by_digest())?.0.admitted()?;
+    lab.front.set(Mode::Down);
+    std::thread::sleep(Duration::from_secs(4));
+    countersign.pod(&image.by_digest())?.0.denied_as("SourceStale")?;
+    lab.front.set(Mode::Forward);
+    eventually(Duration::from_secs(15), || Ok(countersign.pod(&image.by_digest())?.0.allowed))
+}
+
+#[test]
+fn t9_a_server_that_never_answers_is_cut_off_before_the_api_server_gives_up() -> Outcome<()> {
+    let lab = Lab::start()?;
+    let image = lab.trusted(REPOSITORY, "1.4")?;
+    let countersign = lab.countersign("countersign")?;
+    lab.front.set(Mode::Silent);
+    let pod = reviews::create("payments", &reviews::pod("app", &image.by_digest()));
+    let start = Instant::now();
+    let verdict = countersign.review("/validate?timeout=5s", &pod)?;
+    let took = start.elapsed();
+    assert!(!verdict.allowed, "{verdict:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    // The connection is fine: others are answered.
+    lab.front.set(Mode::Forward);
+    eventually(Duration::from_secs(15), || Ok(countersign.pod(&image.by_digest())?.0.allowed))
+}
+
+#[test]
+fn o1_a_tag_needs_its_registry_and_a_digest_does_not() -> Outcome<()> {
+    let mut lab = Lab::start()?;
+    let image = lab.trusted(REPOSITORY, "1.4")?;
+    let countersign = lab.countersign("countersign")?;
+    lab.registry.stop()?;
+    countersign.pod(&image.tagged("1.4"))?.0.denied_as("RegistryUnavailable")?;
+    countersign.pod(&image.by_digest())?.0.admitted()?;
+    Ok(())
+}
+
+#[test]
+fn t8_replayed_metadata_is_not_believed_even_after_a_crash() -> Outcome<()> {
+    let lab = Lab::start()?;
+    let image = lab.trusted(REPOSITORY, "1.4")?;
+    let (gun, by_digest) = (&image.name, image.by_digest());
+    let countersign = lab.countersign("replica")?;
+    countersign.pod(&by_digest)?.0.admitted()?;
+    let recorded = lab.front.recorded(gun);
+
+    lab.signer.revoke(gun, "1.4")?;
+    refresh();
+    countersign.pod(&by_digest)?.0.denied_as("Unsigned")?;
+    for (path, bytes) in recorded {
+        lab.front.answer_with(&path, bytes);
+    }
+    refresh();
+    countersign.pod(&by_digest)?.0.denied_as("Unsigned")?;
+    // o5: memory survives a crash.
+    countersign.kill()?;
+    let restarted = lab.countersign("replica")?;
+    restarted.pod(&by_digest)?.0.denied_as("Rollback")?;
+    Ok(())
+}
+
+#[test]
+fn t18_another_repository_s_files_are_not_believed() -> Outcome<()> {
+    let lab = Lab::start()?;
+    let image = lab.trusted(REPOSITORY, "1.4")?;
+    // The same signer, so the same root key.
+    let other = lab.gun("payments/other");
+    lab.signer.init(&other)?;
+    lab.signer.sign(&other, "1.4", &image.digest, image.size)?;
+    lab.signer.revoke(&image.name, "1.4")?;
+    let countersign = lab.countersign("countersign")?;
+    countersign.pod(&image.by_digest())?.0.denied_as("Unsigned")?;
+    for role in ROLES {
+        let bytes = lab.notary.metadata_bytes(&other, role)?;
+        lab.front.answer_with(&path(&image.name, role), bytes.into());
+    }
+    let (verdict, _) = lab.countersign("cold")?.pod(&image.by_digest())?;
+    assert!(!verdict.allowed, "{verdict:?}");
+    refresh();
+    let (verdict, _) = countersign.pod(&image.by_digest())?;
+    assert!(!verdict.allowed, "{verdict:?}");
+    Ok(())
+}
+
+#[test]
+fn two_replicas_come_to_the_same_verdicts() -> Outcome<()> {
+    let lab = Lab::start()?;
+    let image = lab.trusted(REPOSITORY, "1.4")?;
+    let replicas = [lab.countersign("one")?, lab.countersign("two")?];
+    for replica in &replicas {
+        replica.pod(&image.tagged("1.4"))?.0.admitted()?;
+    }
+    lab.signer.revoke(&image.name, "1.4")?;
+    refresh();
+    for replica in &replicas {
+        replica.deployment(&image.tagged("1.4"))?.denied_as("Unsigned")?;
+    }
+    Ok(())
+}
+
+fn eventually(within: Duration, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
+    let deadline = Instant::now() + within;
+    while !holds()? {
+        assert!(Instant::now() < deadline, "not within {within:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! How to connect to a source: its authority's certificates, credentials and token hosts.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use url::Url;
+
+use super::{Connection, Credentials, Wrong, certificates, check_count, wrong};
+use crate::api::{ConfigMapKey, ConnectionSpec, Resources, SecretData, bounds};
+
+/// The key under which Kubernetes keeps a `kubernetes.io/dockerconfigjson`.
+const DOCKER_CONFIG: &str = ".dockerconfigjson";
+
+pub(super) fn compile(
+    spec: Option<&ConnectionSpec>,
+    url: &Url,
+    resources: &Resources,
+) -> Result<Connection, Wrong> {
+    let Some(spec) = spec else { return Ok(Connection::default()) };
+    let ca_pem = match &spec.ca_config_map_ref {
+        Some(reference) => Some(ca(reference, resources)?),
+        None => None,
+    };
+    let credentials = match &spec.credentials_secret_ref {
+        Some(reference) => Some(credentials(&reference.name, url, resources)?),
+        None => None,
+    };
+    Ok(Connection { ca_pem, credentials, token_hosts: token_hosts(&spec.token_hosts)? })
+}
+
+fn ca(reference: &ConfigMapKey, resources: &Resources) -> Result<Vec<u8>, Wrong> {
+    let field = "spec.connection.caConfigMapRef";
+    let ConfigMapKey { name, key } = reference;
+    let Some(data) = resources.config_maps.get(name) else {
+        return wrong(
+            field,
+            format!(
+                "ConfigMap \"{name}\" does not exist; it has to be in Countersign's namespace, or among the files"
+            ),
+        );
+    };
+    let Some(pem) = data.get(key) else {
+        return wrong(field, format!("ConfigMap \"{name}\" has no key \"{key}\""));
+    };
+    certificates::check_bundle(pem).map_err(|reason| Wrong {
+        field: field.to_owned(),
+        reason: format!("key \"{key}\" of ConfigMap \"{name}\": {reason}"),
+    })?;
+    Ok(pem.clone())
+}
+
+fn credentials(name: &str, url: &Url, resources: &Resources) -> Result<Credentials, Wrong> {
+    let field = "spec.connection.credentialsSecretRef";
+    let Some(secret) = resources.secrets.get(name) else {
+        return wrong(
+            field,
+            format!(
+                "Secret \"{name}\" does not exist; it has to be in Countersign's namespace, or among the files"
+            ),
+        );
+    };
+    let read = match secret.0.get(DOCKER_CONFIG) {
+        Some(config) => docker_config(config),
+        None => basic_auth(secret).map(|credentials| vec![credentials]),
+    };
+    let credentials = read.map_err(|reason| Wrong {
+        field: field.to_owned(),
+        reason: format!("Secret \"{name}\": {reason}"),
+    })?;
+    // The Secret, not the source, says where its credentials may go: a source that is pointed at
+    // another server must not take them there.
+    let host = authority(url);
+    let hosts: Vec<String> = credentials.iter().map(|found| found.host.clone()).collect();
+    match credentials.into_iter().find(|found| found.host == host) {
+        Some(found) => Ok(found),
+        None if hosts.is_empty() => wrong(field, format!("Secret \"{name}\" holds no credentials")),
+        None => wrong(
+            field,
+            format!("Secret \"{name}\" holds credentials for {}, not for {host}", hosts.join(", ")),
+        ),
+    }
+}
+
+/// A URL's host with its port, where that is not the scheme's.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// `host[:port]`, as [`authority`] writes it, also out of the URLs that Docker's files have.
+fn host(text: &str) -> Option<String> {
+    let text = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    let url = Url::parse(&text).ok().filter(|url| ["http", "https"].contains(&url.scheme()))?;
+    let plain = url.username().is_empty() && url.password().is_none() && url.has_host();
+    plain.then(|| authority(&url))
+}
+
+fn basic_auth(secret: &SecretData) -> Result<Credentials, String> {
+    let text = |key: &str| match secret.0.get(key) {
+        None => Err(format!("key \"{key}\" is missing; username, password and host are needed")),
+        Some(value) => match std::str::from_utf8(value) {
+            Ok(text) if !text.is_empty() => Ok(text),
+            Ok(_) => Err(format!("key \"{key}\" is empty")),
+            Err(_) => Err(format!("key \"{key}\" is not UTF-8 text")),
+        },
+    };
+    let (username, password) = (text("username")?.to_owned(), text("password")?.to_owned());
+    let written = text("host")?.trim();
+    let host = host(written).ok_or_else(|| {
+        format!("key \"host\" is \"{}\", not a host as notary.example.com", written.escape_debug())
+    })?;
+    Ok(Credentials { username, password, host })
+}
+
+#[derive(Deserialize)]
+struct DockerConfig {
+    #[serde(default)]
+    auths: BTreeMap<String, DockerAuth>,
+}
+
+#[derive(Deserialize)]
+struct DockerAuth {
+    username: Option<String>,
+    password: Option<String>,
+    auth: Option<String>,
+}
+
+fn docker_config(bytes: &[u8]) -> Result<Vec<Credentials>, String> {
+    // The parser's own text could quote a password.
+    let config: DockerConfig = serde_json::from_slice(bytes)
+        .map_err(|_| format!("key \"{DOCKER_CONFIG}\" is not JSON of the form {{\"auths\": {{HOST: {{\"auth\": ...}}}}}}"))?;
+    let entries = config.auths.into_iter().map(|(key, entry)| {
+        let host = host(&key)
+            .ok_or_else(|| format!("\"{}\" in auths is not a host", key.escape_debug()))?;
+        let login = match (entry.username, entry.password, entry.auth) {
+            (Some(username), Some(password), _) => Some((username, password)),
+            (_, _, Some(auth)) => decode_auth(&auth),
+            _ => None,
+        };
+        let (username, password) = login.ok_or_else(|| {
+            format!("the entry of {host} has neither username and password nor a valid auth")
+        })?;
+        Ok(Credentials { username, password, host })
+    });
+    entries.collect()
+}
+
+fn decode_auth(auth: &str) -> Option<(String, String)> {
+    let text = String::from_utf8(BASE64_STANDARD.decode(auth.trim()).ok()?).ok()?;
+    let (username, password) = text.split_once(':')?;
+    Some((username.to_owned(), password.to_owned()))
+}
+
+fn token_hosts(texts: &[String]) -> Result<Vec<String>, Wrong> {
+    let field = "spec.connection.tokenHosts";
+    if texts.len() > bounds::TOKEN_HOSTS {
+        check_count(field, texts.len(), bounds::TOKEN_HOSTS)?;
+    }
+    let token_host = |(index, text): (usize, &String)| {
+        let plain = !text.contains(['/', '?', '#', '@', '*', ' ']);
+        host(text).filter(|_| plain).ok_or_else(|| Wrong {
+            field: format!("{field}[{index}]"),
+            reason: format!(
+                "\"{}\" is not a host with its port, as auth.example.com",
+                text.escape_debug()
+            ),
+        })
+    };
+    texts.iter().enumerate().map(token_host).collect()
+}

@@ -1,0 +1,255 @@
+//! From resources as written to the validated forms that reviews use.
+
+mod certificates;
+mod connection;
+mod policy;
+mod scope;
+mod source;
+
+pub(in crate::api) use scope::is_dns_subdomain;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_verify::image::Pattern;
+use countersign_verify::notary::Pins;
+use countersign_verify::outcome::Denial;
+use countersign_verify::policy::Policy;
+use jiff::Timestamp;
+use url::Url;
+
+use super::{Document, Resources, bounds};
+
+/// The validated forms of all resources.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    /// One a TrustPolicy, in the order read; one that does not compile denies what it matches.
+    pub policies: Vec<Policy>,
+    /// The TrustSources that compile, by name.
+    pub sources: BTreeMap<String, Source>,
+    /// The registries' hosts that an `include` names literally: those that may be contacted.
+    pub registries: BTreeSet<String>,
+    /// Everything that does not compile, and why.
+    pub problems: Vec<Problem>,
+}
+
+/// A TrustSource, validated.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The resource's name.
+    pub name: String,
+    /// The same only where the URL, the pins and the connection are: what was read through
+    /// others does not answer for this source.
+    pub fingerprint: [u8; 32],
+    /// The Notary server.
+    pub url: Url,
+    /// Who may sign the roots of its repositories.
+    pub pins: Arc<Pins>,
+    /// How to connect.
+    pub connection: Connection,
+    /// Metadata older than this is refreshed before it answers.
+    pub refresh_after: Duration,
+    /// Metadata whose last complete refresh is longer ago than this answers no more.
+    pub refuse_after: Duration,
+}
+
+/// How to connect to a source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// PEM certificates of the server's authority; `None` for the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Whom to log in as.
+    pub credentials: Option<Credentials>,
+    /// Hosts, with their ports, that a bearer challenge may send us to.
+    pub token_hosts: Vec<String>,
+}
+
+/// Whom to log in as, and where. Its password is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user.
+    pub username: String,
+    /// The password or token.
+    pub password: String,
+    /// The host, with its port unless it is the scheme's, that the Secret holds them for.
+    pub host: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .field("password", &"(hidden)")
+            .field("host", &self.host)
+            .finish()
+    }
+}
+
+/// Why a resource does not compile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The resource's kind.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Where it was read, as `policies.yaml, line 3`; `None` for the API server.
+    pub place: Option<String>,
+    /// The field's path.
+    pub field: String,
+    /// What is wrong with it, and what to do.
+    pub reason: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{place}: ")?;
+        }
+        write!(f, "{} \"{}\": {}: {}", self.kind, self.name, self.field, self.reason)
+    }
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wrong {
+    field: String,
+    reason: String,
+}
+
+fn wrong<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, Wrong> {
+    Err(Wrong { field: field.into(), reason: reason.into() })
+}
+
+impl Wrong {
+    fn problem<S>(&self, kind: &'static str, document: &Document<S>) -> Problem {
+        Problem {
+            kind,
+            name: document.name.clone(),
+            place: document.place.clone(),
+            field: self.field.clone(),
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+/// Compiles all resources. It never fails as a whole: a policy that does not compile denies what
+/// it matches, at its declared action, and everything where its scope cannot be read.
+///
+/// `now` is for the validity of certificates in pins.
+pub fn compile(resources: &Resources, now: Timestamp) -> Compiled {
+    let mut compiled = Compiled::default();
+    let sources = source::compile_all(resources, now, &mut compiled.problems);
+    let names = resources.policies.iter().map(|document| document.name.as_str());
+    let duplicates = duplicates(names);
+    for document in &resources.policies {
+        let (mut policy, mut wrongs) = policy::compile(document, &sources);
+        if duplicates.contains(document.name.as_str()) {
+            let duplicate = Wrong {
+                field: "metadata.name".to_owned(),
+                reason: "another TrustPolicy has this name; rename one".to_owned(),
+            };
+            policy.rule = policy::invalid(&duplicate);
+            wrongs.insert(0, duplicate);
+        }
+        compiled.problems.extend(wrongs.iter().map(|wrong| wrong.problem(POLICY, document)));
+        let hosts = policy.include.iter().filter_map(Pattern::literal_host);
+        compiled.registries.extend(hosts.map(str::to_owned));
+        compiled.policies.push(policy);
+    }
+    let usable = |(name, source): (String, Result<Source, Denial>)| Some((name, source.ok()?));
+    compiled.sources = sources.into_iter().filter_map(usable).collect();
+    compiled
+}
+
+const POLICY: &str = "TrustPolicy";
+const SOURCE: &str = "TrustSource";
+
+/// The names that occur more than once.
+fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !seen.insert(*name)).collect()
+}
+
+/// A list's names are its keys: each is given, short and there once.
+fn check_names<'a>(field: &str, names: impl Iterator<Item = &'a str> + Clone) -> Result<(), Wrong> {
+    for name in names.clone() {
+        let plain =
+            |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+        if name.is_empty() || name.len() > bounds::NAME_CHARS || !name.chars().all(plain) {
+            return wrong(
+                field,
+                format!(
+                    "name \"{}\" has to be 1 to {} letters, digits, dots, dashes and underscores",
+                    name.escape_debug(),
+                    bounds::NAME_CHARS
+                ),
+            );
+        }
+    }
+    match duplicates(names).first() {
+        Some(name) => wrong(field, format!("two items are named \"{name}\"; rename one")),
+        None => Ok(()),
+    }
+}
+
+/// A list has at least one item and at most `most`.
+fn check_count(field: &str, count: usize, most: usize) -> Result<(), Wrong> {
+    match count {
+        0 => wrong(field, "it is empty; at least one item is required"),
+        _ if count > most => {
+            wrong(field, format!("it has {count} items, at most {most} are allowed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A reason is one line of text.
+fn check_reason(field: &str, reason: &str) -> Result<(), Wrong> {
+    if reason.trim().is_empty() {
+        return wrong(field, "it is empty; say why");
+    }
+    check_text(field, reason, bounds::REASON_CHARS)
+}
+
+/// One line of at most `most` characters.
+fn check_text(field: &str, text: &str, most: usize) -> Result<(), Wrong> {
+    if text.chars().any(char::is_control) {
+        return wrong(field, "it has line breaks or control characters; write one line");
+    }
+    match text.chars().count() {
+        count if count > most => {
+            wrong(field, format!("it has {count} characters, at most {most} are allowed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Patterns that say nothing of tags and digests.
+fn name_patterns(field: &str, texts: &[String]) -> Result<Vec<Pattern>, Wrong> {
+    let patterns = patterns(field, texts)?;
+    match patterns.iter().position(|pattern| !pattern.is_name_only()) {
+        Some(index) => wrong(
+            format!("{field}[{index}]"),
+            "it ends in a tag or digest, which only exceptions may; write registry/repository",
+        ),
+        None => Ok(patterns),
+    }
+}
+
+fn patterns(field: &str, texts: &[String]) -> Result<Vec<Pattern>, Wrong> {
+    let pattern = |(index, text): (usize, &String)| {
+        Pattern::parse(text).map_err(|error| Wrong {
+            field: format!("{field}[{index}]"),
+            reason: format!("\"{}\" is not a pattern: {error}", text.escape_debug()),
+        })
+    };
+    if texts.len() > bounds::PATTERNS {
+        check_count(field, texts.len(), bounds::PATTERNS)?;
+    }
+    texts.iter().enumerate().map(pattern).collect()
+}
+
+#[cfg(test)]
+mod tests;

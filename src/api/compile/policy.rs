@@ -1,0 +1,307 @@
+//! TrustPolicies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_verify::limits::ROLE_NAME_BYTES;
+use countersign_verify::notary::Lookup;
+use countersign_verify::outcome::Denial;
+use countersign_verify::policy::{Action, Authority, Exception, Policy, Rule, Tags};
+use jiff::Timestamp;
+use url::Url;
+
+use super::scope::{self, Scope, is_namespace};
+use super::{Source, Wrong, check_count, check_names, check_reason, check_text, patterns, wrong};
+use crate::api::{
+    ActionName, Authority as AuthoritySpec, Document, Exception as ExceptionSpec, LookupKind,
+    Match, NotaryLookup, TagsRule, TrustPolicySpec, Unreadable, Verify, bounds,
+};
+
+/// TrustSources by name: each one compiled, or why not.
+pub(super) type Sources = BTreeMap<String, Result<Source, Denial>>;
+
+pub(super) fn invalid(wrong: &Wrong) -> Rule {
+    let Wrong { field, reason } = wrong.clone();
+    Rule::Invalid(Denial::InvalidPolicy { field, reason })
+}
+
+/// The policy, and what is wrong with it. A wrong source leaves the policy's rule standing, for
+/// its other authorities may be enough.
+pub(super) fn compile(
+    document: &Document<TrustPolicySpec>,
+    sources: &Sources,
+) -> (Policy, Vec<Wrong>) {
+    let spec = match &document.spec {
+        Ok(spec) => spec,
+        Err(unreadable) => return unreadable_policy(&document.name, unreadable),
+    };
+    let (scope, mut wrongs) = scope::compile(&spec.r#match);
+    let mut source_wrongs = Vec::new();
+    let rule = keep(&mut wrongs, rule(spec, sources, &mut source_wrongs));
+    let exceptions = keep(&mut wrongs, exceptions(&spec.exceptions));
+    let help = keep(&mut wrongs, spec.help.as_deref().map(help).transpose());
+    let rule = match (wrongs.first(), rule) {
+        (None, Some(rule)) => rule,
+        (Some(wrong), _) => invalid(wrong),
+        (None, None) => {
+            invalid(&Wrong { field: "spec".to_owned(), reason: "unreadable".to_owned() })
+        }
+    };
+    wrongs.append(&mut source_wrongs);
+    let policy = Policy {
+        name: document.name.clone(),
+        include: scope.include,
+        exclude: scope.exclude,
+        namespaces: scope.namespaces,
+        action: action(spec.action),
+        tags: match spec.tags {
+            TagsRule::Float => Tags::Float,
+            TagsRule::PinDigest => Tags::PinDigest,
+            TagsRule::RequireDigest => Tags::RequireDigest,
+        },
+        exceptions: match rule {
+            Rule::Invalid(_) => Vec::new(),
+            _ => exceptions.unwrap_or_default(),
+        },
+        rule,
+        disclose: spec.disclose,
+        help: help.flatten(),
+    };
+    (policy, wrongs)
+}
+
+fn keep<T>(wrongs: &mut Vec<Wrong>, result: Result<T, Wrong>) -> Option<T> {
+    result.map_err(|wrong| wrongs.push(wrong)).ok()
+}
+
+fn action(name: ActionName) -> Action {
+    match name {
+        ActionName::Audit => Action::Audit,
+        ActionName::Warn => Action::Warn,
+        ActionName::Deny => Action::Deny,
+    }
+}
+
+/// Its scope and action hold as far as they can be read on their own.
+fn unreadable_policy(name: &str, unreadable: &Unreadable) -> (Policy, Vec<Wrong>) {
+    let Unreadable { field, reason, spec } = unreadable;
+    let mut wrongs = vec![Wrong { field: field.clone(), reason: reason.clone() }];
+    let part = |field: &str| spec.get(field).cloned().unwrap_or_default();
+    let scope = match serde_json::from_value::<Match>(part("match")) {
+        Ok(scope) => {
+            let (scope, mut scope_wrongs) = scope::compile(&scope);
+            wrongs.append(&mut scope_wrongs);
+            scope
+        }
+        Err(_) => Scope::everything(),
+    };
+    let declared = serde_json::from_value::<ActionName>(part("action"));
+    let policy = Policy {
+        name: name.to_owned(),
+        include: scope.include,
+        exclude: scope.exclude,
+        namespaces: scope.namespaces,
+        action: action(declared.unwrap_or_default()),
+        tags: Tags::PinDigest,
+        rule: invalid(&wrongs[0]),
+        exceptions: Vec::new(),
+        disclose: false,
+        help: None,
+    };
+    (policy, wrongs)
+}
+
+fn rule(
+    spec: &TrustPolicySpec,
+    sources: &Sources,
+    source_wrongs: &mut Vec<Wrong>,
+) -> Result<Rule, Wrong> {
+    match (&spec.verify, &spec.allow_unverified) {
+        (Some(verify), None) => verify_rule(verify, sources, source_wrongs),
+        (None, Some(allow)) => {
+            check_reason("spec.allowUnverified.reason", &allow.reason)?;
+            // Without these two the policy would speak for more images, and let them in.
+            if spec.r#match.images.exclude.is_none() {
+                return wrong(
+                    "spec.match.images.exclude",
+                    "allowUnverified needs it written out; write [] to exclude nothing",
+                );
+            }
+            if spec.r#match.namespace_selector.is_none() {
+                return wrong(
+                    "spec.match.namespaceSelector",
+                    "allowUnverified needs it written out; write {} for every namespace",
+                );
+            }
+            Ok(Rule::AllowUnverified { reason: allow.reason.clone() })
+        }
+        (Some(_), Some(_)) => {
+            wrong("spec", "verify and allowUnverified exclude each other; remove one")
+        }
+        (None, None) => wrong("spec", "one of verify and allowUnverified is required"),
+    }
+}
+
+fn verify_rule(
+    spec: &Verify,
+    sources: &Sources,
+    source_wrongs: &mut Vec<Wrong>,
+) -> Result<Rule, Wrong> {
+    let field = "spec.verify.authorities";
+    let count = spec.authorities.len();
+    check_count(field, count, bounds::AUTHORITIES)?;
+    check_names(field, spec.authorities.iter().map(|authority| authority.name.as_str()))?;
+    let min_field = "spec.verify.minAuthorities";
+    let min_authorities = match spec.min_authorities {
+        None if count == 1 => 1,
+        None => return wrong(min_field, "it is required with more than one authority"),
+        Some(0) => return wrong(min_field, "it has to be at least 1"),
+        Some(min) => usize::try_from(min).unwrap_or(usize::MAX),
+    };
+    if min_authorities > count {
+        return wrong(
+            min_field,
+            format!("{min_authorities} can never be met: the number of authorities is {count}"),
+        );
+    }
+    let mut seen: BTreeMap<(&str, BTreeSet<&str>), &str> = BTreeMap::new();
+    let mut authorities = Vec::new();
+    for authority_spec in &spec.authorities {
+        let field = format!("{field}[name={}]", authority_spec.name);
+        let authority = authority(&field, authority_spec, sources, source_wrongs)?;
+        let roles = authority_spec.notary.as_ref().and_then(|notary| notary.require_roles.as_ref());
+        let roles = roles.into_iter().flatten().map(String::as_str).collect();
+        let key = (authority_spec.source_ref.name.as_str(), roles);
+        if let Some(other) = seen.insert(key, &authority_spec.name) {
+            return wrong(
+                field,
+                format!(
+                    "it has the same source and roles as \"{other}\", so it proves nothing more; remove one"
+                ),
+            );
+        }
+        authorities.push(authority);
+    }
+    Ok(Rule::Verify { min_authorities, authorities })
+}
+
+fn authority(
+    field: &str,
+    spec: &AuthoritySpec,
+    sources: &Sources,
+    source_wrongs: &mut Vec<Wrong>,
+) -> Result<Authority, Wrong> {
+    let lookup = match (&spec.notary, &spec.tuf) {
+        (Some(notary), None) => lookup(&format!("{field}.notary"), notary)?,
+        (None, Some(_)) => {
+            return wrong(format!("{field}.tuf"), "tuf is not supported by this version");
+        }
+        (Some(_), Some(_)) => return wrong(field, "notary and tuf exclude each other; remove one"),
+        (None, None) => return wrong(field, "one of notary and tuf is required"),
+    };
+    let source_name = spec.source_ref.name.clone();
+    let pins = match sources.get(&source_name) {
+        Some(Ok(source)) => Ok(source.pins.clone()),
+        Some(Err(denial)) => Err(denial.clone()),
+        None => Err(Denial::SourceNotFound { source_name: source_name.clone() }),
+    };
+    if let Err(denial) = &pins {
+        let field = format!("{field}.sourceRef.name");
+        source_wrongs.push(Wrong { field, reason: denial.to_string() });
+    }
+    Ok(Authority { name: spec.name.clone(), source: source_name, pins, lookup })
+}
+
+fn lookup(field: &str, spec: &NotaryLookup) -> Result<Lookup, Wrong> {
+    let roles = match (spec.lookup, &spec.require_roles) {
+        (Some(LookupKind::Docker), None) => return Ok(Lookup::Docker),
+        (None, Some(roles)) => roles,
+        (Some(_), Some(_)) => {
+            return wrong(field, "lookup and requireRoles exclude each other; remove one");
+        }
+        (None, None) => return wrong(field, "one of lookup and requireRoles is required"),
+    };
+    let field = format!("{field}.requireRoles");
+    check_count(&field, roles.len(), bounds::ROLES)?;
+    let mut seen = BTreeSet::new();
+    for (index, role) in roles.iter().enumerate() {
+        if !is_role(role) {
+            return wrong(
+                format!("{field}[{index}]"),
+                format!(
+                    "\"{}\" is not a role: targets, or targets/ and a name of a-z, 0-9, -, _ and /",
+                    role.escape_debug()
+                ),
+            );
+        }
+        if !seen.insert(role) {
+            return wrong(format!("{field}[{index}]"), format!("\"{role}\" is listed twice"));
+        }
+    }
+    Ok(Lookup::RequireRoles(roles.clone()))
+}
+
+fn is_role(role: &str) -> bool {
+    let mut components = role.split('/');
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+    role.len() <= ROLE_NAME_BYTES
+        && components.next() == Some("targets")
+        && components.all(|component| !component.is_empty() && component.chars().all(plain))
+}
+
+fn exceptions(specs: &[ExceptionSpec]) -> Result<Vec<Exception>, Wrong> {
+    let field = "spec.exceptions";
+    if specs.len() > bounds::EXCEPTIONS {
+        check_count(field, specs.len(), bounds::EXCEPTIONS)?;
+    }
+    check_names(field, specs.iter().map(|spec| spec.name.as_str()))?;
+    specs.iter().map(|spec| exception(&format!("{field}[name={}]", spec.name), spec)).collect()
+}
+
+fn exception(field: &str, spec: &ExceptionSpec) -> Result<Exception, Wrong> {
+    let images_field = format!("{field}.images");
+    check_count(&images_field, spec.images.len(), bounds::PATTERNS)?;
+    let images = patterns(&images_field, &spec.images)?;
+    let namespaces_field = format!("{field}.namespaces");
+    check_count(&namespaces_field, spec.namespaces.len(), bounds::NAMESPACES)?;
+    if let Some(name) = spec.namespaces.iter().find(|name| !is_namespace(name)) {
+        return wrong(
+            namespaces_field,
+            format!(
+                "\"{}\" is not a namespace's name; list each one, without wildcards",
+                name.escape_debug()
+            ),
+        );
+    }
+    let expires: Timestamp = spec.expires_at.parse().map_err(|_| Wrong {
+        field: format!("{field}.expiresAt"),
+        reason: format!(
+            "\"{}\" is not a time in RFC 3339, as 2026-12-01T00:00:00Z",
+            spec.expires_at.escape_debug()
+        ),
+    })?;
+    check_reason(&format!("{field}.reason"), &spec.reason)?;
+    Ok(Exception {
+        name: spec.name.clone(),
+        images,
+        namespaces: spec.namespaces.iter().cloned().collect(),
+        expires,
+        reason: spec.reason.clone(),
+    })
+}
+
+fn help(text: &str) -> Result<String, Wrong> {
+    let field = "spec.help";
+    if text.trim().is_empty() {
+        return wrong(field, "it is empty; remove it or say where help is");
+    }
+    if text.contains("://") && !text.contains(char::is_whitespace) {
+        let https = Url::parse(text).is_ok_and(|url| url.scheme() == "https" && url.has_host());
+        if !https {
+            return wrong(field, "it is no https URL; a URL has to begin with https://");
+        }
+        check_text(field, text, bounds::URL_CHARS)?;
+    } else {
+        check_text(field, text, bounds::HELP_CHARS)?;
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,6 @@
+//! The attacks, against real servers on loopback.
+
+mod auth;
+mod bounds;
+mod elsewhere;
+mod tls;
