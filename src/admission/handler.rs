@@ -247,7 +247,7 @@ impl<D: Decide> Admission<D> {
         }
         let spec = match &request.object {
             Object::Read(Some(spec)) => spec,
-            Object::Read(None) => return Ok(Answer::allowed()),
+            Object::Read(None) => return Ok(no_template(kinds.configured(request.place))),
             Object::Absent | Object::Skipped => Err(read::Malformed::NoObject)?,
         };
         let old = match &request.old_object {
@@ -360,6 +360,12 @@ fn unknown_kind(request: &Request<'_>) -> Answer {
         &*request.kind.kind
     );
     Answer::forbidden("UnknownKind", message)
+}
+
+/// Nothing runs without a pod spec; a path in customKinds that leads nowhere should be noticed.
+fn no_template(configured: Option<&str>) -> Answer {
+    let warning = |path| format!("countersign found no pod template at {path}: nothing to verify");
+    configured.map_or_else(Answer::allowed, |path| Answer::warned(warning(path)))
 }
 
 /// kube-apiserver appends `?timeout=10s` to the webhook's URL.

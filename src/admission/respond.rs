@@ -77,6 +77,12 @@ impl Answer {
         Self { outcome, code, status: None, warnings: Vec::new(), patch: None }
     }
 
+    /// Let in with a warning that is not about one image.
+    pub(super) fn warned(warning: String) -> Self {
+        let warnings = bounded(vec![warning]);
+        Self { outcome: Outcome::Warned, warnings, ..Self::allowed() }
+    }
+
     /// Refused for a reason that is not about one image.
     pub(super) fn forbidden(code: &'static str, message: String) -> Self {
         let status = Status { code: 403, reason: "Forbidden", message };

@@ -133,6 +133,12 @@ impl Kinds {
         self.shape(place).map_or("", |shape| &shape.path)
     }
 
+    /// The path of a custom kind's pod template: someone configured it, and may have erred.
+    pub(super) fn configured(&self, place: Place) -> Option<&str> {
+        let shape = self.shape(place).filter(|shape| shape.resource.is_none())?;
+        shape.path.strip_suffix(".spec")
+    }
+
     /// Whether the object is a pod, not a template of pods.
     pub(super) fn is_pod(&self, place: Place) -> bool {
         place == Place::Known(0)

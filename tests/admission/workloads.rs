@@ -104,6 +104,17 @@ async fn k13_a_kind_named_like_a_built_in_one_is_not_mistaken_for_it() {
 }
 
 #[tokio::test]
+async fn a_configured_path_that_leads_nowhere_warns() {
+    let harness = Harness::new();
+    let object = json!({"spec": {"workloadRef": {"name": "x"}}});
+    let response = harness.validate(&review("argoproj.io", "Rollout", "rollouts", object)).await;
+    assert_eq!(response["allowed"], true);
+    assert!(response["warnings"][0].as_str().unwrap().contains("spec.template"));
+    let empty = review("", "ReplicationController", "replicationcontrollers", json!({"spec": {}}));
+    assert!(harness.validate(&empty).await["warnings"].is_null());
+}
+
+#[tokio::test]
 async fn k3_owners_and_zero_replicas_change_nothing() {
     let harness = Harness::new();
     let mut owned = pod_review(one("r.example/unsigned:1"));

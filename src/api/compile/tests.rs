@@ -1,8 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod policies;
+mod scopes;
 mod sources;
 
+use countersign_verify::image::Reference;
+use countersign_verify::policy::{Namespace, Policy};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use serde_json::{Value, json};
 
@@ -75,4 +78,14 @@ fn problem(compiled: &Compiled) -> String {
     let texts: Vec<String> = compiled.problems.iter().map(Problem::to_string).collect();
     assert_eq!(texts.len(), 1, "{texts:#?}");
     texts[0].clone()
+}
+
+fn compile_policy(spec: Value) -> Compiled {
+    compile(&resources(spec, source_spec()), now())
+}
+
+fn matches(policy: &Policy, image: &str, namespace: &str) -> bool {
+    let labels = BTreeMap::new();
+    let namespace = Namespace { name: Some(namespace), labels: Some(&labels) };
+    policy.matches(&Reference::parse(image).unwrap(), namespace)
 }

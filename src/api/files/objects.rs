@@ -88,6 +88,9 @@ fn object<'a>(path: &'a Path, place: &'a str, value: Value) -> Result<Object<'a>
     let wanted = match kind.as_str() {
         "TrustPolicy" | "TrustSource" => API_VERSION,
         "ConfigMap" | "Secret" => "v1",
+        "List" => {
+            return Err(("kind", "a List cannot hold a List; write its items out".to_owned()));
+        }
         _ => {
             return Err((
                 "kind",

@@ -195,7 +195,7 @@ fn what_cannot_be_read_is_said_with_file_line_and_field() {
         ),
         (
             "kind: List\napiVersion: v1\nitems:\n- {kind: List, apiVersion: v1, items: []}\n",
-            "a.yaml, document 1, line 1, items[0]: metadata.name: it is required, as a string",
+            "a.yaml, document 1, line 1, items[0]: kind: a List cannot hold a List; write its items out",
         ),
     ];
     for (text, expected) in cases {
@@ -268,4 +268,17 @@ fn t15_bombs_and_endless_files_stop_at_a_limit() {
     let long = "#".repeat(usize::try_from(FILE_BYTES).unwrap() + 1);
     let problems = Folder::new().with("a.yaml", &long).problems();
     assert_eq!(problems, ["a.yaml: it is larger than 4194304 bytes"]);
+}
+
+#[test]
+fn examples_in_the_documentation_compile() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/policies.md");
+    let text = fs::read_to_string(path).unwrap();
+    let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    // An ellipsis stands for what only a reader has.
+    let whole: Vec<&str> = blocks.filter(|block| !block.contains("...\"")).collect();
+    assert!(whole.len() >= 5, "{whole:#?}");
+    let folder = Folder::new().with("all.yaml", &whole.join("---\n"));
+    let compiled = load(&folder.paths(), now());
+    assert!(compiled.is_ok(), "{compiled:?}");
 }

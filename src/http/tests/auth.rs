@@ -108,6 +108,29 @@ async fn a_refused_token_is_renewed_once() {
 }
 
 #[tokio::test]
+async fn a_refused_token_is_not_sent_again() {
+    let (tokens, requests) = (Log::default(), Log::default());
+    let router = scripted(&tokens, |number, _| match number {
+        0 => reply(200, &[], r#"{"token":"t0","expires_in":300}"#),
+        _ => reply(403, &[], ""),
+    });
+    let server = plain_server(router).await;
+    let challenge = format!("Bearer realm=\"http://{server}/\"");
+    let router = scripted(&requests, move |number, _| match number {
+        1 => reply(200, &[], ""),
+        _ => reply(401, &[("www-authenticate", &challenge)], ""),
+    });
+    let base = format!("http://{}", plain_server(router).await);
+    let endpoint = endpoint(&base, &[server.to_string()]);
+    endpoint.get("/", &scoped(5000)).await.expect("t0");
+    endpoint.get("/", &scoped(5000)).await.expect_err("revoked");
+    endpoint.get("/", &scoped(5000)).await.expect_err("no token");
+    let sent: Vec<_> = requests.all().into_iter().map(|seen| seen.authorization).collect();
+    let token = Some("Bearer t0".to_owned());
+    assert_eq!(sent, [None, token.clone(), token, None]);
+}
+
+#[tokio::test]
 async fn r5_realms_elsewhere_are_not_contacted() {
     let trap = Trap::set().await;
     let port = trap.address.port();

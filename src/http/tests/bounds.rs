@@ -87,18 +87,6 @@ async fn t9_a_silent_server_is_cut_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn t9_retries_end_at_the_deadline() {
-    let log = Log::default();
-    let router = scripted(&log, |_, _| reply(503, &[], ""));
-    let endpoint = endpoint(plain_server(router).await);
-    let start = Instant::now();
-    let result = endpoint.get("/", &ask(40)).await;
-    assert_eq!(result.expect_err("unavailable"), FetchError::Status(503));
-    assert!(start.elapsed() < Duration::from_millis(40 + 1000));
-    assert_eq!(log.len(), 1);
-}
-
-#[tokio::test]
 async fn o2_failures_are_retried_twice_at_most() {
     let log = Log::default();
     let router = scripted(&log, |number, _| match number {

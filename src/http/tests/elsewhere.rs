@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+use crate::http::address::{AddressRules, GuardedResolver, SystemResolver};
+use crate::http::exchange::{Exchange, Transport};
 use crate::http::testing::{
     ANN, Log, TlsServer, Trap, ann, ask, config, endpoint, plain_server, reply, scripted,
     tls_server,
@@ -128,6 +130,27 @@ async fn r5_a_name_that_resolves_to_loopback_is_not_contacted() {
         address: "127.0.0.1".to_owned(),
     };
     assert_eq!(result.expect_err("refused"), forbidden);
+    assert_eq!(trap.contacts().await, 0);
+}
+
+#[tokio::test]
+async fn r5_a_literal_address_is_not_contacted_unless_configured() {
+    let trap = Trap::set().await;
+    let config = config("https://registry.example.com");
+    let rules = AddressRules::new(Vec::new());
+    let resolver = GuardedResolver::new(rules.clone(), Arc::new(SystemResolver));
+    let transport = Transport::new(&config, rules, resolver).expect("transport");
+    let ask = ask(5000);
+    let exchange = Exchange {
+        method: http::Method::GET,
+        url: format!("https://{}/", trap.address).parse().expect("URL"),
+        accept: None,
+        authorization: None,
+        max_bytes: ask.max_bytes,
+        deadline: ask.deadline,
+    };
+    let result = transport.run(&exchange).await;
+    assert!(matches!(result, Err(FetchError::ForbiddenAddress { .. })), "{result:?}");
     assert_eq!(trap.contacts().await, 0);
 }
 

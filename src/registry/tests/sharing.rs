@@ -1,8 +1,9 @@
 //! One request for many, and what is remembered.
 
+use super::super::EndpointKey;
 use super::*;
 
-const SHORT: Duration = Duration::from_millis(100);
+const SHORT: Duration = Duration::from_millis(500);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn o6_a_thousand_pods_of_one_image_cause_one_request() {
@@ -84,4 +85,12 @@ async fn r1_tags_of_one_repository_are_told_apart() {
         let resolved = resolver.resolve(&image, &registry.allowed(), soon()).await;
         assert_eq!(resolved.expect("resolved").digest, Digest::sha256(tag.as_bytes()));
     }
+}
+
+#[test]
+fn docker_hub_is_reached_at_its_own_host() {
+    let registry = Registry::new(RegistryConfig::default());
+    let key = EndpointKey { registry: "docker.io".to_owned(), credentials: None, ca_pem: None };
+    let endpoint = registry.inner.connect(&key).expect("endpoint");
+    assert!(format!("{endpoint:?}").contains("\"https://registry-1.docker.io/\""));
 }

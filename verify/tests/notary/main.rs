@@ -1,0 +1,17 @@
+//! Notary metadata, made and broken in every way, against the verifier. Attack numbers in test
+//! names are those of the threat list.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod builder;
+mod keys;
+mod signer;
+
+mod canonical;
+mod every_byte;
+mod lookup_docker;
+mod lookup_required;
+mod memory;
+mod roots;
+mod thresholds;
+mod update;

@@ -1,0 +1,388 @@
+//! Timestamp, snapshot and targets.
+
+use countersign_verify::limits;
+use countersign_verify::notary::{Memory, Update};
+use countersign_verify::outcome::{Denial, Refusal, Unavailable};
+use serde_json::{Value, json};
+
+use crate::builder::{
+    GUN, Repo, code, denial, find_digest, find_tag, meta, now, root_changed, time,
+};
+use crate::signer::{Kind, Signer};
+
+/// Tag 1.0 in `targets`, 1.4 in `targets/releases`.
+fn sound() -> Repo {
+    let mut repo = Repo::new(GUN);
+    repo.targets(&[("1.0", "old")]);
+    repo.delegated("targets/releases", &[""], &[("1.4", "new")]);
+    repo
+}
+
+const ROLES: [&str; 5] = ["root", "timestamp", "snapshot", "targets", "targets/releases"];
+
+/// The code of tag 1.4's lookup in a repository, or of the update that did not get there.
+fn outcome(repo: &Repo) -> &'static str {
+    match repo.seal().verify(&repo.pin()) {
+        Ok(repository) => code(&find_tag(&repository, "1.4", "new")),
+        refusal => code(&refusal),
+    }
+}
+
+#[test]
+fn a_sound_repository_verifies() {
+    let repo = sound();
+    let repository = repo.seal().verify(&repo.pin()).unwrap();
+    let proof = find_tag(&repository, "1.4", "new").unwrap();
+    assert_eq!((proof.role(), proof.name()), ("targets/releases", "1.4"));
+    assert_eq!(proof.expires(), time("2030-02-01T00:00:00.123456789Z"));
+    let signer = repo.roles["targets/releases"].signers[0].fingerprint();
+    assert_eq!(proof.keys().iter().collect::<Vec<_>>(), [&signer]);
+    assert_eq!(find_tag(&repository, "1.0", "old").unwrap().role(), "targets");
+    assert_eq!(find_digest(&repository, "old").unwrap().name(), "1.0");
+    assert_eq!(code(&find_tag(&repository, "1.0", "new")), "DigestMismatch");
+    assert_eq!(repository.expires(), proof.expires());
+    let roles: Vec<_> = repository.roles().collect();
+    let names: Vec<_> = roles.iter().map(|role| role.name.as_str()).collect();
+    assert_eq!(names, ROLES);
+    let detail = roles[4].state.as_ref().unwrap();
+    assert_eq!((detail.version, detail.threshold, detail.entries), (1, 1, 1));
+    assert_eq!(detail.keys, detail.signers);
+}
+
+#[test]
+fn t15_files_that_break_the_format() {
+    let breaks: [(&str, Value); 14] = [
+        ("version", json!(0)),
+        ("version", json!(-1)),
+        ("version", json!("1")),
+        ("version", json!(1.5)),
+        ("version", json!(null)),
+        ("version", json!([1])),
+        ("expires", json!("soon")),
+        ("expires", json!(1_900_000_000)),
+        ("expires", json!(null)),
+        ("_type", json!("timestamp")),
+        ("_type", json!("")),
+        ("_type", json!(null)),
+        ("_type", json!("Mirrors")),
+        ("_type", json!(["Root", "Targets", "Snapshot", "Timestamp"])),
+    ];
+    for role in ROLES {
+        for (member, value) in &breaks {
+            let mut repo = sound();
+            repo.set(role, member, value.clone());
+            assert_eq!(outcome(&repo), "MalformedMetadata", "{member}: {value} in {role}");
+        }
+    }
+}
+
+#[test]
+fn t15_a_file_of_another_role_by_the_right_key() {
+    for role in ROLES {
+        for kind in ["Root", "Targets", "Snapshot", "Timestamp"] {
+            let mut repo = sound();
+            if repo.role(role).signed["_type"] == kind {
+                continue;
+            }
+            repo.set(role, "_type", json!(kind));
+            assert_eq!(outcome(&repo), "MalformedMetadata", "{kind} in {role}");
+        }
+    }
+}
+
+#[test]
+fn t15_members_that_are_missing() {
+    for (role, member) in [
+        ("root", "keys"),
+        ("root", "roles"),
+        ("timestamp", "meta"),
+        ("snapshot", "meta"),
+        ("targets/releases", "version"),
+    ] {
+        let mut repo = sound();
+        let mut signed = repo.role(role).signed.clone();
+        signed.as_object_mut().unwrap().remove(member);
+        let seal = move |file: &mut Value| *file = signed;
+        let files = match role {
+            "snapshot" => repo.seal_with(seal, |_| {}),
+            "timestamp" => repo.seal_with(|_| {}, seal),
+            _ => {
+                seal(&mut repo.role(role).signed);
+                repo.seal()
+            }
+        };
+        let code = match files.verify(&repo.pin()) {
+            Ok(repository) => code(&find_tag(&repository, "1.4", "new")),
+            refusal => code(&refusal),
+        };
+        assert_eq!(code, "MalformedMetadata", "{role} without {member}");
+    }
+    for missing in ["root", "timestamp", "snapshot", "targets"] {
+        let mut repo = sound();
+        repo.role("root").signed["roles"].as_object_mut().unwrap().remove(missing);
+        assert_eq!(outcome(&repo), "MalformedMetadata", "{missing}");
+    }
+}
+
+#[test]
+fn t15_unknown_members_are_tolerated_and_signed() {
+    for role in ROLES {
+        let mut repo = sound();
+        repo.set(role, "x-custom", json!({"b": [1, null, true], "a": "<&\"\\\u{1}>", "é": -3}));
+        assert_eq!(outcome(&repo), "ok", "{role}");
+        let files = repo.seal();
+        let strip = |bytes: &[u8]| -> Vec<u8> {
+            let mut file: Value = serde_json::from_slice(bytes).unwrap();
+            file["signed"].as_object_mut().unwrap().remove("x-custom");
+            serde_json::to_vec(&file).unwrap()
+        };
+        if role == "timestamp" {
+            let mut files = files;
+            files.timestamp = strip(&files.timestamp);
+            assert_eq!(code(&files.verify(&repo.pin())), "ThresholdNotMet");
+        }
+    }
+}
+
+#[test]
+fn t15_duplicate_members_floats_and_junk() {
+    let repo = sound();
+    let files = repo.seal();
+    let text = String::from_utf8(files.timestamp.clone()).unwrap();
+    let version = "\"version\":1";
+    assert!(text.contains(version));
+    for bad in [
+        text.replace(version, "\"version\":1,\"version\":1"),
+        text.replace(version, "\"version\":1.0"),
+        text.replace(version, "\"version\":1e0"),
+        text.replace(version, "\"version\":NaN"),
+        text.replace(version, "\"version\":1,\"x\":\"\\ud800\""),
+        text.replace(
+            version,
+            &format!("\"version\":1,\"x\":{}0{}", "[".repeat(10_000), "]".repeat(10_000)),
+        ),
+        text.replacen('{', "{\"signed\":{},", 1),
+        format!("{text} {{}}"),
+        format!("\u{feff}{text}"),
+        "[".repeat(10_000),
+        String::new(),
+        "null".to_owned(),
+        "{}".to_owned(),
+        "{\"signed\":1,\"signatures\":[]}".to_owned(),
+        "{\"signed\":{},\"signatures\":{}}".to_owned(),
+        "{\"signed\":{},\"signatures\":[1]}".to_owned(),
+    ] {
+        let mut files = files.clone();
+        files.timestamp = bad.clone().into_bytes();
+        let code = code(&files.verify(&repo.pin()));
+        assert_eq!(code, "MalformedMetadata", "{}", &bad[..bad.len().min(300)]);
+    }
+    let mut files = files.clone();
+    files.timestamp.extend(b" \xff");
+    assert_eq!(code(&files.verify(&repo.pin())), "MalformedMetadata");
+}
+
+#[test]
+fn t2_files_over_their_limits() {
+    let repo = sound();
+    let pad = |bytes: &[u8], limit: u64| {
+        let mut padded = bytes.to_vec();
+        padded.resize(limit as usize + 1, b' ');
+        padded
+    };
+    let mut files = repo.seal();
+    let root = pad(files.root(), limits::ROOT_BYTES);
+    files.roots.insert(1, root);
+    assert_eq!(code(&files.verify(&repo.pin())), "LimitExceeded");
+    let mut files = repo.seal();
+    files.timestamp = pad(&files.timestamp, limits::TIMESTAMP_BYTES);
+    assert_eq!(code(&files.verify(&repo.pin())), "LimitExceeded");
+    // A listed length over the limit is refused before anything is fetched.
+    let set = |file: &'static str, length: u64| {
+        move |signed: &mut Value| signed["meta"][file]["length"] = json!(length)
+    };
+    for length in [limits::TARGETS_BYTES + 1, u64::MAX] {
+        let files = repo.seal_with(|_| {}, set("snapshot", length));
+        assert_eq!(code(&files.verify(&repo.pin())), "LimitExceeded");
+        let files = repo.seal_with(set("targets", length), |_| {});
+        assert_eq!(code(&files.verify(&repo.pin())), "LimitExceeded");
+        let files = repo.seal_with(set("targets/releases", length), |_| {});
+        let repository = files.verify(&repo.pin()).unwrap();
+        assert_eq!(code(&find_tag(&repository, "1.4", "new")), "LimitExceeded");
+    }
+}
+
+#[test]
+fn t5_every_file_expires() {
+    let at = "2030-01-01T12:00:00Z";
+    for role in &ROLES[1..] {
+        let mut repo = sound();
+        repo.set(role, "expires", json!(at));
+        assert_eq!(outcome(&repo), "Expired", "{role}");
+        let found = match repo.seal().verify(&repo.pin()) {
+            Ok(repository) => denial(find_tag(&repository, "1.4", "new")),
+            refusal => denial(refusal),
+        };
+        let role = (*role).to_owned();
+        assert_eq!(found, Denial::Expired { role, expired: time(at), now: now() });
+        // An offset and a fraction count.
+        let mut repo = sound();
+        repo.set("timestamp", "expires", json!("2030-01-01T13:00:00.000000001+01:00"));
+        assert_eq!(outcome(&repo), "ok");
+    }
+}
+
+#[test]
+fn t7_files_that_are_not_the_listed_ones() {
+    let repo = sound();
+    // Another version of each, soundly signed, beside the first's lists.
+    for role in ["snapshot", "targets", "targets/releases"] {
+        let mut other = repo.clone();
+        other.set(role, "version", json!(2));
+        let (mut files, other) = (repo.seal(), other.seal());
+        match role {
+            "snapshot" => files.snapshot = other.snapshot,
+            _ => files.roles = other.roles,
+        }
+        let denial = match files.verify(&repo.pin()) {
+            Ok(repository) => denial(find_tag(&repository, "1.4", "new")),
+            refusal => denial(refusal),
+        };
+        assert_eq!(denial.code(), "MalformedMetadata");
+        assert!(denial.to_string().starts_with(role), "{denial}");
+    }
+}
+
+#[test]
+fn t7_every_listed_hash_and_length_counts() {
+    let repo = sound();
+    let other = meta(b"something else");
+    for file in ["snapshot", "targets", "targets/releases"] {
+        for member in ["length", "sha256", "sha512"] {
+            let edit = |signed: &mut Value| {
+                let listed = &mut signed["meta"][file];
+                match member {
+                    "length" => listed["length"] = json!(listed["length"].as_u64().unwrap() + 1),
+                    hash => listed["hashes"][hash] = other["hashes"][hash].clone(),
+                }
+            };
+            let files = match file {
+                "snapshot" => repo.seal_with(|_| {}, edit),
+                _ => repo.seal_with(edit, |_| {}),
+            };
+            let code = match files.verify(&repo.pin()) {
+                Ok(repository) => code(&find_tag(&repository, "1.4", "new")),
+                refusal => code(&refusal),
+            };
+            assert_eq!(code, "MalformedMetadata", "{member} of {file}");
+        }
+    }
+}
+
+#[test]
+fn t7_sha256_has_to_be_listed_and_sha512_may_be() {
+    let repo = sound();
+    let drop_hash = |hash: &'static str| {
+        move |signed: &mut Value| {
+            let hashes = &mut signed["meta"]["targets"]["hashes"];
+            hashes.as_object_mut().unwrap().remove(hash);
+        }
+    };
+    repo.seal_with(drop_hash("sha512"), |_| {}).verify(&repo.pin()).unwrap();
+    let files = repo.seal_with(drop_hash("sha256"), |_| {});
+    assert_eq!(code(&files.verify(&repo.pin())), "MalformedMetadata");
+}
+
+#[test]
+fn t7_targets_that_the_snapshot_does_not_list() {
+    let repo = sound();
+    for role in ["root", "targets"] {
+        let files = repo.seal_with(
+            |snapshot| drop(snapshot["meta"].as_object_mut().unwrap().remove(role)),
+            |_| {},
+        );
+        assert_eq!(code(&files.verify(&repo.pin())), "MalformedMetadata", "{role}");
+    }
+    let files = repo.seal_with(|_| {}, |timestamp| timestamp["meta"] = json!({}));
+    assert_eq!(code(&files.verify(&repo.pin())), "MalformedMetadata");
+}
+
+#[test]
+fn t7_a_root_that_the_snapshot_does_not_list_asks_for_a_newer_one() {
+    let repo = sound();
+    let mut newer = repo.clone();
+    let mut root = newer.root(2, &[newer.root_key.clone()], 1);
+    // The snapshot's key has been changed as well.
+    let key = Signer::new(Kind::P256);
+    newer.snapshot_key = key.clone();
+    newer.snapshot.signers = vec![key];
+    root.signed = newer.root(2, &[newer.root_key.clone()], 1).signed;
+    newer.roots.insert(2, root);
+    let mut files = newer.seal();
+    files.verify(&repo.pin()).unwrap();
+    files.roots = repo.seal().roots;
+    let updated = files.update(&repo.pin(), GUN, &Memory::default(), now());
+    assert_eq!(updated.repository.unwrap_err(), root_changed());
+    assert!(!updated.memory.roles.contains_key("snapshot"));
+}
+
+#[test]
+fn a_role_that_is_unavailable_harms_those_lookups_only_that_need_it() {
+    let mut repo = sound();
+    repo.delegated("targets/qa", &[""], &[("1.4", "new")]);
+    let (files, pin) = (repo.seal(), repo.pin());
+    let run = |missing: &str| {
+        let mut update = Update::new(&pin, GUN, Memory::default(), now());
+        update.root(files.root()).unwrap();
+        update.timestamp(&files.timestamp).unwrap();
+        update.snapshot(&files.snapshot).unwrap();
+        while let Some((role, file)) = update.wanted_roles().pop() {
+            let bytes = &files.roles[&role];
+            assert!(file.matches(bytes));
+            let file = if role == missing {
+                Err(Unavailable::DeadlineExceeded)
+            } else {
+                Ok(bytes.as_slice())
+            };
+            update.role(&role, file);
+        }
+        update.finish()
+    };
+    let unavailable: Refusal = Unavailable::DeadlineExceeded.into();
+    assert_eq!(run("targets").unwrap_err(), unavailable);
+    let repository = run("targets/releases").unwrap();
+    assert_eq!(find_tag(&repository, "1.4", "new").unwrap_err(), unavailable);
+    assert_eq!(find_tag(&repository, "1.0", "old").unwrap_err(), unavailable);
+    assert_eq!(find_digest(&repository, "old").unwrap_err(), unavailable);
+    assert_eq!(find_digest(&repository, "unheard of").unwrap_err(), unavailable);
+    let repository = run("targets/qa").unwrap();
+    find_tag(&repository, "1.4", "new").unwrap();
+}
+
+#[test]
+fn files_out_of_their_order_are_refused() {
+    let repo = sound();
+    let (files, pin) = (repo.seal(), repo.pin());
+    let new = || Update::new(&pin, GUN, Memory::default(), now());
+    let mut update = new();
+    update.timestamp(&files.timestamp).unwrap_err();
+    update.snapshot(&files.snapshot).unwrap_err();
+    update.older_roots(files.roots.clone()).unwrap_err();
+    update.role("targets", Ok(&files.roles["targets"]));
+    assert!(update.snapshot_file().is_none() && update.wanted_roles().is_empty());
+    assert_eq!(update.memory(), &Memory::default());
+    new().finish().unwrap_err();
+    update.root(files.root()).unwrap();
+    update.root(files.root()).unwrap_err();
+    update.snapshot(&files.snapshot).unwrap_err();
+    update.timestamp(&files.timestamp).unwrap();
+    update.finish().unwrap_err();
+    // A wanted role that is never given.
+    let mut update = new();
+    update.root(files.root()).unwrap();
+    update.timestamp(&files.timestamp).unwrap();
+    update.snapshot(&files.snapshot).unwrap();
+    update.role("targets", Ok(&files.roles["targets"]));
+    let repository = update.finish().unwrap();
+    assert_eq!(code(&find_tag(&repository, "1.4", "new")), "MalformedMetadata");
+}
