@@ -364,10 +364,10 @@ fn unknown_kind(request: &Request<'_>) -> Answer {
 
 /// kube-apiserver appends `?timeout=10s` to the webhook's URL.
 fn deadline(configured: Duration, uri: &Uri) -> Duration {
-    let timeout = uri
+    let asked = uri
         .query()
         .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("timeout=")))
         .and_then(|timeout| timeout.strip_suffix('s')?.parse().ok())
-        .map_or(configured, Duration::from_secs);
-    configured.min(timeout.saturating_sub(TIMEOUT_MARGIN)).max(SHORTEST_DEADLINE)
+        .map(|seconds| Duration::from_secs(seconds).saturating_sub(TIMEOUT_MARGIN));
+    asked.map_or(configured, |asked| configured.min(asked)).max(SHORTEST_DEADLINE)
 }

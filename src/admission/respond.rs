@@ -167,6 +167,8 @@ pub(super) fn unavailable(uses: Vec<ImageUse>, unavailable: &Unavailable) -> Rev
                 action: Action::Deny,
                 finding: Finding::Refused(unavailable.clone().into()),
                 authorities: Vec::new(),
+                disclose: false,
+                help: None,
             }],
         },
         usage,

@@ -142,7 +142,8 @@ where
         let authorization = request.headers().get(http::header::AUTHORIZATION);
         let seen = Seen {
             method: request.method().to_string(),
-            uri: request.uri().to_string(),
+            // HTTP/2 has the whole URI here.
+            uri: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
             authorization: authorization.map(|value| value.to_str().expect("text").to_owned()),
         };
         let mut all = log.0.lock().expect("log");

@@ -41,3 +41,15 @@ pub const REFERENCE_BYTES: usize = 1024;
 
 /// Most authorities in one policy, so that counting independent ones stays exact and cheap.
 pub const AUTHORITIES: usize = 16;
+
+/// Most JSON values in one metadata file, so that memory stays in proportion to the file. A tag
+/// takes four, and [`TARGETS_BYTES`] hold fewer than 200,000 tags.
+pub const JSON_VALUES: u64 = 1 << 20;
+
+/// First batch of older roots asked for at once, when the newest is not signed by pinned keys;
+/// each further batch is twice as large.
+pub const ROOT_BATCH: u64 = 8;
+
+/// How far ahead a root certificate's NotBefore may be, in hours. Source: notary's Go client
+/// (`ValidateCertificate`, one day).
+pub const CERTIFICATE_AHEAD_HOURS: i64 = 24;

@@ -1,13 +1,34 @@
 //! Notary v1 (Docker Content Trust): a TUF dialect older than the specification.
+//!
+//! [`Update`] takes a repository's files one by one and ends in a [`Repository`], whose
+//! [`Repository::find`] answers for images. Every chain of trust starts at a [`Pin`]; [`Memory`]
+//! only ever restricts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use jiff::Timestamp;
+use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Digest, Pattern};
-use crate::outcome::{Denial, Proof, Refusal};
+use crate::image::Digest;
+
+mod canonical;
+mod certificate;
+mod key;
+mod lookup;
+mod metadata;
+mod node;
+mod pin;
+mod repository;
+mod role;
+mod root;
+mod update;
+
+pub use key::public_key_fingerprint;
+pub use metadata::FileMeta;
+pub use pin::{Pin, PinnedKeys, Pins};
+pub use repository::{Repository, RoleDetail, RoleInfo};
+pub use role::{RELEASES, TARGETS, is_targets_role};
+pub use update::{RootStep, SnapshotStep, Update};
 
 /// Which roles' signatures count for an authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,42 +56,6 @@ pub enum Wanted<'a> {
     Digest {
         /// The digest.
         digest: &'a Digest,
-    },
-}
-
-/// Who may sign the roots of a source's repositories.
-#[derive(Debug, Clone, Default)]
-pub struct Pins(pub Vec<Pin>);
-
-/// Who may sign the roots of some repositories.
-#[derive(Debug, Clone)]
-pub struct Pin {
-    /// Its name in the source.
-    pub name: String,
-    /// The repositories it speaks for.
-    pub repositories: Vec<Pattern>,
-    /// The keys.
-    pub keys: PinnedKeys,
-}
-
-/// The keys of a pin.
-#[derive(Debug, Clone)]
-pub enum PinnedKeys {
-    /// DER SubjectPublicKeyInfo of keys, so many of which must have signed.
-    PublicKeys {
-        /// Each key's DER SubjectPublicKeyInfo.
-        keys: Vec<Vec<u8>>,
-        /// At least 1.
-        threshold: usize,
-    },
-    /// DER certificates of authorities that issue the root keys' certificates.
-    CertificateAuthorities(Vec<Vec<u8>>),
-    /// Key ids as root.json lists them.
-    RootKeyIds {
-        /// 64 lower-case hex digits each.
-        ids: Vec<String>,
-        /// At least 1.
-        threshold: usize,
     },
 }
 
@@ -105,16 +90,18 @@ pub struct Floor {
     pub keys: String,
 }
 
-/// A repository's verified metadata at one moment.
-#[derive(Debug)]
-pub struct Repository {
-    roles: BTreeMap<String, Arc<Result<(), Refusal>>>,
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash
 }
 
-impl Repository {
-    /// Looks an image up.
-    pub fn find(&self, lookup: &Lookup, wanted: Wanted<'_>, now: Timestamp) -> Result<Proof, Refusal> {
-        let _ = (lookup, wanted, now, &self.roles);
-        Err(Denial::NoMatchingPolicy.into())
-    }
+fn sha512(bytes: &[u8]) -> [u8; 64] {
+    let mut hash = [0; 64];
+    hash.copy_from_slice(digest::digest(&digest::SHA512, bytes).as_ref());
+    hash
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,0 +1,133 @@
+//! Deadlines, panics, and too much at one time.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use futures_util::{StreamExt, stream};
+use http::StatusCode;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::harness::{Harness, deployment_review, one, pod_review};
+
+#[tokio::test(start_paused = true)]
+async fn a_reviewer_that_hangs_is_a_denial_at_the_deadline() {
+    let harness = Harness::new();
+    let start = Instant::now();
+    let response = harness.validate(&pod_review(one("r.example/hang:1"))).await;
+    assert_eq!(response["allowed"], false);
+    assert!(response["status"]["message"].as_str().unwrap().contains("DeadlineExceeded"));
+    assert!((8.0..9.0).contains(&start.elapsed().as_secs_f64()));
+    assert!(harness.metrics().contains("countersign_reviews_in_flight 0"));
+    let response = harness.validate(&deployment_review(one("r.example/hang:1"))).await;
+    assert_eq!(response["allowed"], true, "a template only warns without evidence");
+    assert!(response["warnings"][0].as_str().unwrap().contains("DeadlineExceeded"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_api_servers_timeout_shortens_the_deadline() {
+    for (query, milliseconds) in [
+        ("", 8000),
+        ("?timeout=30s", 8000),
+        ("?timeout=5s", 4000),
+        ("?a=b&timeout=2s", 1000),
+        ("?timeout=1s", 100),
+        ("?timeout=0s", 100),
+        ("?timeout=soon", 8000),
+        ("?timeout=99999999999999999999s", 8000),
+    ] {
+        let harness = Harness::new();
+        harness.ask(&format!("/validate{query}"), &pod_review(one("r.example/api:1"))).await;
+        assert_eq!(harness.asked()[0].within, Duration::from_millis(milliseconds), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_a_denial_and_counted() {
+    let harness = Harness::new();
+    let response = harness.validate(&pod_review(one("r.example/panic:1"))).await;
+    assert_eq!(response["allowed"], false);
+    assert_eq!(response["status"]["code"], 500);
+    assert!(response["status"]["message"].as_str().unwrap().contains("a bug"));
+    assert!(harness.metrics().contains("countersign_panics_total 1"));
+    let response = harness.validate(&pod_review(one("r.example/api:1"))).await;
+    assert_eq!(response["allowed"], true, "the next one is answered");
+}
+
+#[tokio::test]
+async fn a_review_that_leaves_images_out_is_a_denial() {
+    let harness = Harness::new();
+    let response = harness.validate(&pod_review(one("r.example/silent:1"))).await;
+    assert_eq!(response["allowed"], false);
+    assert_eq!(response["status"]["code"], 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn o7_too_many_waiting_reviews_are_shed_at_once_and_warm_ones_answered() {
+    let harness = Harness::with(|settings| settings.max_in_flight = 4);
+    let slow = pod_review(one("r.example/hang:1"));
+    let started = Instant::now();
+    let answers: Vec<_> = stream::iter(0..40)
+        .map(|_| async {
+            let response = harness.validate(&slow).await;
+            (response["status"]["message"].as_str().unwrap().to_owned(), started.elapsed())
+        })
+        .buffer_unordered(40)
+        .collect()
+        .await;
+    let shed: Vec<_> = answers.iter().filter(|(text, _)| text.contains("Overloaded")).collect();
+    assert_eq!(shed.len(), 36);
+    assert!(shed.iter().all(|(_, after)| *after < Duration::from_millis(10)), "at once");
+    assert!(harness.metrics().contains("countersign_shed_total 36"));
+
+    let hung = stream::iter(0..4).map(|_| harness.validate(&slow)).buffer_unordered(4);
+    let warm = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let start = Instant::now();
+        let response = harness.validate(&pod_review(one("r.example/api:1"))).await;
+        assert_eq!(response["allowed"], true, "a warm review never queues behind cold work");
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    };
+    tokio::join!(hung.collect::<Vec<_>>(), warm);
+}
+
+#[tokio::test]
+async fn more_images_than_any_pod_has_are_refused_unseen() {
+    let harness = Harness::new();
+    let containers: Vec<_> =
+        (0..1001).map(|n| json!({"name": n.to_string(), "image": "r.example/api:1"})).collect();
+    let response = harness.validate(&pod_review(json!({"containers": containers}))).await;
+    assert_eq!(response["allowed"], false);
+    assert!(response["status"]["message"].as_str().unwrap().contains("limit of 1000"));
+    assert!(harness.asked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn o11_a_body_that_dribbles_is_dropped() {
+    let harness = Harness::new();
+    let dribble = stream::repeat(()).then(|()| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok::<_, std::io::Error>(Bytes::from_static(b" "))
+    });
+    let start = Instant::now();
+    let (status, _) = harness.post("/validate", Body::from_stream(dribble)).await;
+    assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_held_at_one_time_are_bounded() {
+    let harness = Harness::new();
+    let held = |_| async {
+        let most =
+            stream::once(async { Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 8 << 20])) });
+        let body = Body::from_stream(most.chain(stream::pending()));
+        harness.post("/validate", body).await.0
+    };
+    let answers: Vec<_> = stream::iter(0..40).map(held).buffer_unordered(40).collect().await;
+    let refused = |status| answers.iter().filter(|answer| **answer == status).count();
+    assert_eq!(refused(StatusCode::REQUEST_TIMEOUT), 32);
+    assert_eq!(refused(StatusCode::SERVICE_UNAVAILABLE), 8);
+    let response = harness.validate(&pod_review(one("r.example/api:1"))).await;
+    assert_eq!(response["allowed"], true, "what was held is given back");
+}

@@ -1,0 +1,181 @@
+//! Role names, and a role's keys, threshold and paths.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::key::Key;
+use super::metadata::Envelope;
+use super::node::Node;
+use crate::limits;
+use crate::outcome::{Denial, KeyFingerprint};
+
+/// The role that every repository's entries start from.
+pub const TARGETS: &str = "targets";
+/// The delegated role that Docker's lookup tries first.
+pub const RELEASES: &str = "targets/releases";
+
+/// Whether `name` is `targets` or a delegation's: `targets/` and components of `[-a-z0-9_]`, at
+/// most [`limits::ROLE_NAME_BYTES`] in all.
+pub fn is_targets_role(name: &str) -> bool {
+    let component = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|b| matches!(b, b'-' | b'_' | b'a'..=b'z' | b'0'..=b'9'))
+    };
+    name.len() <= limits::ROLE_NAME_BYTES
+        && name.split('/').all(component)
+        && name.split('/').next() == Some(TARGETS)
+}
+
+/// `targets/a` of `targets/a/b`; `None` for `targets`.
+pub(super) fn parent(name: &str) -> Option<&str> {
+    name.rsplit_once('/').map(|(parent, _)| parent)
+}
+
+/// Who signs a role.
+#[derive(Debug, Clone)]
+pub(super) struct RoleKeys {
+    keys: BTreeMap<String, Arc<Key>>,
+    threshold: u64,
+}
+
+/// The key table of a root or targets file.
+pub(super) type KeyTable = BTreeMap<String, Arc<Key>>;
+
+/// Reads a key table; each key must be listed under its own id.
+pub(super) fn read_keys(node: Node<'_>) -> Result<KeyTable, Denial> {
+    let members = node.members()?;
+    if members.len() > limits::KEYS {
+        return Err(Denial::LimitExceeded {
+            what: format!("the number of keys in {}", node.file()),
+            limit: limits::KEYS as u64,
+        });
+    }
+    members.map(|(id, key)| Ok((id.to_owned(), Arc::new(Key::read(id, key)?)))).collect()
+}
+
+impl RoleKeys {
+    /// Reads `keyids` and `threshold`; every id must be in `table`.
+    pub(super) fn read(node: Node<'_>, table: &KeyTable) -> Result<Self, Denial> {
+        let mut keys = BTreeMap::new();
+        if let Some(ids) = node.optional("keyids")? {
+            for id in ids.elements()? {
+                let id = id.string()?;
+                let key = table.get(id);
+                let key = key.ok_or_else(|| node.malformed(format!("it lists no key {id:?}")))?;
+                keys.insert(id.to_owned(), Arc::clone(key));
+            }
+        }
+        Ok(Self { keys, threshold: node.get("threshold")?.positive()? })
+    }
+
+    /// The same role with those keys only that `keep` accepts, by id.
+    pub(super) fn filter(&self, mut keep: impl FnMut(&str, &Key) -> bool) -> Self {
+        let kept = self.keys.iter().filter(|(id, key)| keep(id, key));
+        Self {
+            keys: kept.map(|(id, key)| (id.clone(), Arc::clone(key))).collect(),
+            threshold: self.threshold,
+        }
+    }
+
+    /// The role's threshold, at least 1.
+    pub(super) fn threshold(&self) -> u64 {
+        self.threshold
+    }
+
+    /// The keys that can be used, each once.
+    pub(super) fn fingerprints(&self) -> BTreeSet<KeyFingerprint> {
+        self.keys.values().filter_map(|key| key.fingerprint()).collect()
+    }
+
+    /// The keys by id.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Key)> {
+        self.keys.iter().map(|(id, key)| (id.as_str(), key.as_ref()))
+    }
+
+    /// Names the keys and the threshold: a floor holds while this stays the same.
+    pub(super) fn name(&self) -> String {
+        let mut text = String::new();
+        for id in self.keys.keys() {
+            text.push_str(id);
+            text.push('\n');
+        }
+        text.push_str(&self.threshold.to_string());
+        super::hex(&super::sha256(text.as_bytes()))
+    }
+
+    /// The distinct keys with a valid signature.
+    pub(super) fn signers(&self, envelope: &Envelope) -> BTreeSet<KeyFingerprint> {
+        let mut signers = BTreeSet::new();
+        for signature in &envelope.signatures {
+            let Some(key) = self.keys.get(&signature.key_id) else { continue };
+            if key.fingerprint().is_none_or(|fingerprint| signers.contains(&fingerprint)) {
+                continue;
+            }
+            signers.extend(key.verify(&signature.method, &envelope.canonical, &signature.bytes));
+        }
+        signers
+    }
+
+    /// The distinct keys with a valid signature, if they meet the threshold.
+    pub(super) fn verify(
+        &self,
+        role: &str,
+        envelope: &Envelope,
+    ) -> Result<BTreeSet<KeyFingerprint>, Denial> {
+        let signers = self.signers(envelope);
+        if (signers.len() as u64) < self.threshold {
+            return Err(Denial::ThresholdNotMet {
+                role: role.to_owned(),
+                found: signers.len(),
+                wanted: self.threshold,
+            });
+        }
+        Ok(signers)
+    }
+}
+
+/// A role that a targets file delegates to.
+#[derive(Debug, Clone)]
+pub(super) struct Delegation {
+    /// Its whole name.
+    pub(super) name: String,
+    /// Who signs it.
+    pub(super) keys: RoleKeys,
+    /// Prefixes of the names it may sign; `""` is all.
+    pub(super) paths: Vec<String>,
+}
+
+impl Delegation {
+    /// Reads one delegation of `parent_role`.
+    pub(super) fn read(
+        node: Node<'_>,
+        table: &KeyTable,
+        parent_role: &str,
+    ) -> Result<Self, Denial> {
+        let name = node.get("name")?.string()?;
+        if !is_targets_role(name) || parent(name) != Some(parent_role) {
+            return Err(node.malformed(format!("it cannot delegate to {name:?}")));
+        }
+        let mut paths = Vec::new();
+        if let Some(listed) = node.optional("paths")? {
+            for path in listed.elements()? {
+                paths.push(path.string()?.to_owned());
+            }
+        }
+        Ok(Self { name: name.to_owned(), keys: RoleKeys::read(node, table)?, paths })
+    }
+
+    /// Keeps those paths only that lie under one of the parent's.
+    pub(super) fn restrict(&mut self, parent_paths: &[String]) {
+        self.paths.retain(|path| covers(parent_paths, path));
+    }
+
+    /// Whether the role may sign `name`.
+    pub(super) fn covers(&self, name: &str) -> bool {
+        covers(&self.paths, name)
+    }
+}
+
+fn covers(paths: &[String], name: &str) -> bool {
+    paths.iter().any(|path| name.starts_with(path.as_str()))
+}
