@@ -76,7 +76,8 @@ async fn metadata(client: &Client, image: &Signed) -> Outcome<()> {
     let get = |file: &str| {
         client.get(format!("{}/v2/{}/_trust/tuf/{file}.json", image.notary, image.name))
     };
-    let authorization = if image.needs_token() { Some(token(client, get(FILES[0])).await?) } else { None };
+    let authorization =
+        if image.needs_token() { Some(token(client, get(FILES[0])).await?) } else { None };
     let files = FILES.map(|file| {
         let request = get(file);
         let request = match &authorization {

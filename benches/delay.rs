@@ -12,7 +12,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use countersign_e2e::Outcome;
 use countersign_e2e::pki::Authority;
 use countersign_e2e::process::free_port;
@@ -57,9 +58,11 @@ impl Delay {
         let ended = handle.clone();
         thread::spawn(move || {
             runtime.block_on(async move {
-                if let Ok(server) = axum_server::from_tcp_rustls(listener, config) {
+                // Waiting to fill a segment would add a delay of its own.
+                let tls = RustlsAcceptor::new(config).acceptor(NoDelayAcceptor::new());
+                if let Ok(server) = axum_server::from_tcp(listener) {
                     // A failure shows in the client that gets no answer.
-                    let _ = server.handle(ended).serve(app.into_make_service()).await;
+                    let _ = server.acceptor(tls).handle(ended).serve(app.into_make_service()).await;
                 }
             });
         });
@@ -116,7 +119,8 @@ impl Forward {
         mut headers: HeaderMap,
         body: Bytes,
     ) -> Outcome<Response> {
-        let url = format!("{}{}", self.upstream, uri.path_and_query().map_or("/", |path| path.as_str()));
+        let url =
+            format!("{}{}", self.upstream, uri.path_and_query().map_or("/", |path| path.as_str()));
         headers.remove(header::HOST);
         let answer = self.client.request(method, url).headers(headers).body(body).send().await?;
         let mut forwarded = Response::new(Body::empty());

@@ -10,7 +10,8 @@ use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::post;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use countersign_e2e::pki::Authority;
 use countersign_e2e::process::{Server, free_port, listens};
 use countersign_e2e::{Context, Failure, Outcome};
@@ -46,7 +47,8 @@ pub(crate) fn serve(arguments: &[String]) -> Outcome<()> {
     runtime.block_on(async {
         let config = RustlsConfig::from_pem_file(certificate, key).await?;
         let app = Router::new().fallback(post(echo));
-        let server = axum_server::from_tcp_rustls(listener, config)?;
+        let tls = RustlsAcceptor::new(config).acceptor(NoDelayAcceptor::new());
+        let server = axum_server::from_tcp(listener)?.acceptor(tls);
         server.serve(app.into_make_service()).await.context("serving")
     })
 }

@@ -11,8 +11,7 @@ pub(crate) fn of(image: &str) -> String {
         "uid": "6a1c2b7e-0f5d-4f0e-9e3c-5d1b8a7c6f42",
         "groups": ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"],
     });
-    review["request"]["options"] =
-        json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"});
+    review["request"]["options"] = json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"});
     review.to_string()
 }
 

@@ -20,8 +20,7 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     let manifests_before = world.registry.requests()?.len();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let took = runtime.block_on(async {
-        let mut connections =
-            try_join_all((0..REVIEWS).map(|_| Connection::open(&target))).await?;
+        let mut connections = try_join_all((0..REVIEWS).map(|_| Connection::open(&target))).await?;
         let begun = Instant::now();
         let answers = join_all(connections.iter_mut().map(Connection::ask)).await;
         let took = begun.elapsed();
@@ -43,6 +42,11 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     let once = Limit::AtMost(1.0);
     report.value("1,000 cold reviews: GETs of a metadata file", "", of_a_file as f64, once);
     report.value("1,000 cold reviews: requests for the tag", "", of_the_tag as f64, once);
-    report.value("1,000 cold reviews: the last answer", "ms", took.as_secs_f64() * 1e3, Limit::None);
+    report.value(
+        "1,000 cold reviews: the last answer",
+        "ms",
+        took.as_secs_f64() * 1e3,
+        Limit::None,
+    );
     Ok(())
 }

@@ -11,11 +11,12 @@ use crate::report::{Limit, Report, median};
 use crate::world::World;
 use crate::{machine, review};
 
-/// Rounds of everything in turn: what disturbs the machine for a while disturbs all alike.
-const ROUNDS: usize = 11;
+/// Rounds of everything in turn, many and short: what disturbs the machine for a while disturbs
+/// all alike.
+const ROUNDS: usize = 21;
 
 /// Connections that load a server, and requests a round.
-const LOADED: (usize, usize) = (16, 6_000);
+const LOADED: (usize, usize) = (16, 4_000);
 
 /// The same for the time of a single answer.
 const ALONE: (usize, usize) = (1, 1_000);

@@ -101,8 +101,7 @@ impl World {
         let (near_host, far_host) = (registry.host(), far_registry.host());
         let near = signer.sign("near", &notary, near_host, notary.url())?;
         let far = signer.sign("far", &notary, far_host, &far_notary.url())?;
-        let mut guarded =
-            signer.sign("guarded", &guarded_notary, far_host, &far_guarded.url())?;
+        let mut guarded = signer.sign("guarded", &guarded_notary, far_host, &far_guarded.url())?;
         guarded.token_host = Some(far_tokens.host().to_owned());
         add_certificates(&registry, far_host, &authority)?;
         Ok(Self {
@@ -131,8 +130,8 @@ impl World {
         let folder = tempfile::Builder::new().prefix(name).tempdir_in(&self.folder)?.keep();
         let policies = Policies::new(&folder.join("policies"))?;
         let authority = self.authority.pem();
-        let mut source = Source::new("notary", &image.notary, &authority)
-            .pin("bench", &image.name, &image.pin);
+        let mut source =
+            Source::new("notary", &image.notary, &authority).pin("bench", &image.name, &image.pin);
         // The default: how much of a warm review is refreshing is not to depend on the test.
         source.refresh_after = 60;
         source.token_hosts.extend(image.token_host.clone());
