@@ -1,1 +1,113 @@
 //! One configuration, from flags, validated once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use countersign_verify::policy::Action;
+
+use crate::clock::Clock;
+use crate::metadata::{MemoryError, MemoryStore, Repositories};
+use crate::registry::{Registry, RegistryConfig};
+use crate::review::Reviewer;
+use crate::snapshot::Snapshot;
+
+/// How long a tag's digest may be reused: short, so that a moved tag is seen.
+const TAG_TTL: Duration = Duration::from_secs(10);
+
+/// How long a registry's refusal may be: shorter, so that "push, then retry" works.
+const REFUSED_TTL: Duration = Duration::from_secs(2);
+
+/// What happens to images that no `Deny` policy matches.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum Unmatched {
+    /// They are refused.
+    Deny,
+    /// They are let in, with a warning.
+    Warn,
+    /// They are let in, and logged.
+    Audit,
+}
+
+impl From<Unmatched> for Action {
+    fn from(unmatched: Unmatched) -> Self {
+        match unmatched {
+            Unmatched::Deny => Self::Deny,
+            Unmatched::Warn => Self::Warn,
+            Unmatched::Audit => Self::Audit,
+        }
+    }
+}
+
+/// Where verdicts come from: the same for every command.
+#[derive(Debug, Args)]
+pub struct ReviewArgs {
+    /// A file or folder of TrustPolicy and TrustSource resources, and of the ConfigMaps and
+    /// Secrets that they name, in YAML or JSON; may repeat
+    #[arg(long, value_name = "FILE|DIR", env = "COUNTERSIGN_POLICIES", required = true)]
+    pub policies: Vec<PathBuf>,
+    /// Where the newest versions seen are remembered, so that a rollback is refused after a
+    /// restart too; without it they are remembered until the program ends
+    #[arg(long, value_name = "DIR", env = "COUNTERSIGN_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// What happens to images that no Deny policy matches
+    #[arg(long, value_name = "ACTION", default_value = "Deny")]
+    pub unmatched: Unmatched,
+    /// Registry credentials, in docker's config.json format; may repeat; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub docker_config: Vec<PathBuf>,
+    /// Private registry CAs, in docker's layout: HOST[:PORT]/ca.crt
+    #[arg(long, value_name = "DIR")]
+    pub registry_certs_dir: Option<PathBuf>,
+    /// A registry that may be contacted though no policy names it literally; may repeat
+    #[arg(long, value_name = "HOST")]
+    pub registry: Vec<String>,
+    /// A host other than its own that a registry may take its bearer tokens from; may repeat
+    #[arg(long, value_name = "REGISTRY=HOST", value_parser = token_host)]
+    pub registry_token_host: Vec<(String, String)>,
+}
+
+fn token_host(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((registry, host)) if !registry.is_empty() && !host.is_empty() => {
+            Ok((registry.to_owned(), host.to_owned()))
+        }
+        _ => Err("write it as REGISTRY=HOST, as in registry.example.com=auth.example.com".into()),
+    }
+}
+
+impl ReviewArgs {
+    /// Builds the reviewer; its policies are `snapshot`.
+    pub fn reviewer(&self, snapshot: Snapshot) -> Result<Reviewer, MemoryError> {
+        let memory = match &self.state_dir {
+            Some(folder) => MemoryStore::in_folder(folder)?,
+            None => MemoryStore::in_process(),
+        };
+        let clock = Arc::new(Clock::system());
+        let repositories = Repositories::new(memory, Arc::clone(&clock));
+        let registry = Registry::new(self.registry_config());
+        Ok(Reviewer::new(snapshot, repositories, registry, self.unmatched.into(), clock))
+    }
+
+    /// The registries that may be contacted besides those that policies name.
+    pub fn registries(&self) -> BTreeSet<String> {
+        self.registry.iter().cloned().collect()
+    }
+
+    fn registry_config(&self) -> RegistryConfig {
+        let mut token_hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (registry, host) in &self.registry_token_host {
+            token_hosts.entry(registry.clone()).or_default().push(host.clone());
+        }
+        RegistryConfig {
+            docker_configs: self.docker_config.clone(),
+            certs_dir: self.registry_certs_dir.clone(),
+            token_hosts,
+            tag_ttl: TAG_TTL,
+            refused_ttl: REFUSED_TTL,
+        }
+    }
+}

@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod http;
 pub mod message;
@@ -12,4 +13,6 @@ pub mod registry;
 pub mod review;
 pub mod server;
 pub mod singleflight;
+pub mod snapshot;
 pub mod telemetry;
+pub mod watch;

@@ -1,8 +1,23 @@
 //! The one way from images to verdicts.
 
+mod evidence;
+mod judge;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use countersign_verify::image::Digest;
 use countersign_verify::outcome::{Decision, Effect};
+use countersign_verify::policy::Action;
 use tokio::time::Instant;
+
+use crate::admission::Decide;
+use crate::clock::Clock;
+use crate::metadata::Repositories;
+use crate::registry::Registry;
+use crate::snapshot::Snapshot;
+
+pub use judge::Question;
 
 /// An image as an author wrote it, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,5 +78,57 @@ impl Review {
     /// The strictest effect.
     pub fn effect(&self) -> Effect {
         self.images.iter().map(|image| image.decision.effect()).max().unwrap_or(Effect::Allow)
+    }
+}
+
+/// Reviews images against the policies of the moment.
+pub struct Reviewer {
+    snapshot: ArcSwap<Snapshot>,
+    repositories: Repositories,
+    registry: Registry,
+    unmatched: Action,
+    clock: Arc<Clock>,
+}
+
+impl Reviewer {
+    /// `unmatched` is what happens to images that no `Deny` policy matches.
+    pub fn new(
+        snapshot: Snapshot,
+        repositories: Repositories,
+        registry: Registry,
+        unmatched: Action,
+        clock: Arc<Clock>,
+    ) -> Self {
+        Self { snapshot: ArcSwap::from_pointee(snapshot), repositories, registry, unmatched, clock }
+    }
+
+    /// Puts new policies and sources in place. Reviews under way keep the ones they began with.
+    pub fn replace(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// The policies and sources of the moment.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The live repositories, for telling what a verdict rests on.
+    pub fn repositories(&self) -> &Repositories {
+        &self.repositories
+    }
+}
+
+impl Decide for Arc<Reviewer> {
+    /// Reviews every image of the request. Each review sees one snapshot of the policies, and
+    /// does no I/O where all evidence is at hand.
+    async fn review(&self, request: &Request<'_>) -> Review {
+        let snapshot = self.snapshot.load_full();
+        let now = self.clock.now();
+        let question = Question { snapshot: &snapshot, request, unmatched: self.unmatched };
+        let plans: Vec<judge::Plan<'_>> =
+            request.uses.iter().map(|usage| question.plan(usage)).collect();
+        let evidence = self.gather(&snapshot, &plans, request.deadline).await;
+        let images = plans.into_iter().map(|plan| question.judge(plan, &evidence, now)).collect();
+        Review { images }
     }
 }

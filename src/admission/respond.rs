@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use countersign_verify::outcome::{Decision, Effect, Finding, PolicyVerdict, Refusal, Unavailable};
+use countersign_verify::outcome::{Decision, Effect, Finding, PolicyVerdict, Unavailable};
 use countersign_verify::policy::Action;
 use serde::Serialize;
 
@@ -101,7 +101,7 @@ impl Answer {
             && (templates == Templates::Warn || review.images.iter().all(lacks_evidence_only));
         let mut warnings = message::warnings(review);
         if lenient {
-            warnings.extend(review.images.iter().filter_map(would_be_denied));
+            warnings.extend(message::denials_as_warnings(review));
         }
         let code = first_code(review, effect);
         let warnings = bounded(warnings);
@@ -162,14 +162,7 @@ pub(super) fn unavailable(uses: Vec<ImageUse>, unavailable: &Unavailable) -> Rev
         decision: Decision {
             reference: countersign_verify::image::Reference::parse(&usage.image).ok(),
             digest: None,
-            verdicts: vec![PolicyVerdict {
-                policy: None,
-                action: Action::Deny,
-                finding: Finding::Refused(unavailable.clone().into()),
-                authorities: Vec::new(),
-                disclose: false,
-                help: None,
-            }],
+            verdicts: vec![PolicyVerdict::by_installation(Action::Deny, unavailable.clone())],
         },
         usage,
         pin: None,
@@ -178,38 +171,9 @@ pub(super) fn unavailable(uses: Vec<ImageUse>, unavailable: &Unavailable) -> Rev
     Review { images: uses.into_iter().map(image).collect() }
 }
 
-fn denying(image: &ImageReview) -> impl Iterator<Item = (&PolicyVerdict, &Refusal)> {
-    image
-        .decision
-        .verdicts
-        .iter()
-        .filter(|verdict| verdict.action == Action::Deny)
-        .filter_map(|verdict| Some((verdict, verdict.refusal()?)))
-}
-
-/// Whether the image is let in, or would be if evidence could be had. An image without any
-/// verdict is refused, and not for missing evidence.
+/// Whether the image is let in, or would be if evidence could be had.
 fn lacks_evidence_only(image: &ImageReview) -> bool {
-    image.decision.effect() != Effect::Deny
-        || (denying(image).next().is_some()
-            && denying(image).all(|(_, refusal)| matches!(refusal, Refusal::Unavailable(_))))
-}
-
-fn would_be_denied(image: &ImageReview) -> Option<String> {
-    if image.decision.effect() != Effect::Deny {
-        return None;
-    }
-    let ImageUse { path, image: reference } = &image.usage;
-    Some(match denying(image).next() {
-        None => format!("pods will be denied: {path} {reference}: no policy was asked"),
-        Some((PolicyVerdict { policy: None, .. }, refusal)) => {
-            format!("pods will be denied: {}: {path} {reference}: {refusal}", refusal.code())
-        }
-        Some((PolicyVerdict { policy: Some(policy), .. }, refusal)) => format!(
-            "pods will be denied by TrustPolicy \"{policy}\": {}: {path} {reference}: {refusal}",
-            refusal.code()
-        ),
-    })
+    image.decision.effect() != Effect::Deny || image.decision.denied_for_want_of_evidence()
 }
 
 /// The code of the first refusal that has this effect.

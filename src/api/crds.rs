@@ -20,19 +20,51 @@ pub fn crds() -> String {
 
 /// Makes schemas fit for the API server: a structural schema prunes unknown fields itself and
 /// knows no `additionalProperties: false`, and without `nullable` a null is dropped before CEL's
-/// `has()` could count it as given.
+/// `has()` could count it as given. Bounds of integers are written as integers, and descriptions
+/// in one line.
 fn structural(value: &mut Value) {
     match value {
         Value::Object(object) => {
             if object.get("additionalProperties") == Some(&Value::Bool(false)) {
                 object.remove("additionalProperties");
             }
-            if object.contains_key("type") {
+            if object.get("type").is_some_and(Value::is_string) {
                 object.remove("nullable");
+                if let Some(Value::Array(values)) = object.get_mut("enum") {
+                    values.retain(|value| !value.is_null());
+                }
             }
-            object.values_mut().for_each(structural);
+            for (key, value) in object.iter_mut() {
+                match (key.as_str(), &*value) {
+                    ("minimum" | "maximum", Value::Number(number)) => {
+                        if let Some(whole) = number.as_f64().filter(|number| number.fract() == 0.0)
+                        {
+                            *value = Value::from(whole as i64);
+                        }
+                    }
+                    ("description", Value::String(text)) => {
+                        *value = Value::from(text.replace('\n', " "));
+                    }
+                    _ => structural(value),
+                }
+            }
         }
         Value::Array(items) => items.iter_mut().for_each(structural),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn the_checked_in_definitions_are_the_generated_ones() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/crds.yaml");
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == super::crds(),
+            "deploy/crds.yaml is not what `countersign crds` prints; write its output there"
+        );
     }
 }

@@ -12,6 +12,7 @@ mod source;
 
 pub use compile::{Compiled, Connection, Credentials, Problem, Source, compile};
 pub use crds::crds;
+pub use files::{FileProblem, LoadProblem, load, read};
 pub use policy::{
     ActionName, AllowUnverified, Authority, Exception, Images, LabelOperator, LabelRequirement,
     LabelSelector, LookupKind, Match, NotaryLookup, SourceRef, TagsRule, TrustPolicy,
@@ -112,8 +113,6 @@ impl std::fmt::Debug for SecretData {
 pub(crate) mod bounds {
     /// Most patterns in one list.
     pub(crate) const PATTERNS: usize = 64;
-    /// Most characters of a pattern.
-    pub(crate) const PATTERN_CHARS: usize = 1024;
     /// Most pins in a source.
     pub(crate) const PINS: usize = 64;
     /// Most keys or certificate authorities in a pin.

@@ -73,7 +73,7 @@ pub struct TrustPolicySpec {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Match {
-    /// The images.
+    /// The images, by patterns.
     pub images: Images,
     /// The namespaces, by their labels; without it, every namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,10 +85,11 @@ pub struct Match {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Images {
-    /// The policy speaks for images that one of these covers...
+    /// The policy speaks for images that one of these patterns covers, as
+    /// registry.example.com/payments/**.
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 1024)))]
     pub include: Vec<String>,
-    /// ...and none of these.
+    /// The policy does not speak for images that one of these patterns covers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 1024)))]
     pub exclude: Option<Vec<String>>,

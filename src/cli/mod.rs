@@ -1,1 +1,87 @@
 //! The program's commands.
+
+mod crds;
+mod pin;
+mod serve;
+mod story;
+mod verify;
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// How a command ends. The numbers are part of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done; every image is admitted.
+    Done,
+    /// An image is denied on evidence.
+    Denied,
+    /// The call, a policy or a file that it names is wrong; nothing was decided.
+    Usage,
+    /// An image is denied for want of evidence.
+    Unavailable,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Denied => 1,
+            Exit::Usage => 2,
+            Exit::Unavailable => 3,
+        })
+    }
+}
+
+/// Admits a pod only if every image in it is signed by someone the cluster trusts, and only while
+/// that signature is current.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answers the API server's admission reviews
+    Serve(serve::Args),
+    /// Gives the webhook's verdict on images, without a cluster.
+    /// Exit status: 0 admitted, 1 denied, 2 wrong usage or policy, 3 evidence unavailable
+    Verify(verify::Args),
+    /// Prints a TrustSource and a TrustPolicy for an image, with the keys to compare
+    Pin(pin::Args),
+    /// Prints the custom resource definitions
+    Crds,
+}
+
+/// Runs the program with the process's arguments.
+pub fn run() -> ExitCode {
+    // It fails only where one is installed already, and there is only this one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("no threads to run on: {error}")).into(),
+    };
+    let exit = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve::run(args).await,
+            Command::Verify(args) => verify::run(args).await,
+            Command::Pin(args) => pin::run(args).await,
+            Command::Crds => match crds::run() {
+                Ok(()) => Exit::Done,
+                Err(error) => complain(&error),
+            },
+        }
+    });
+    exit.into()
+}
+
+/// Says what is wrong with the call or with a file that it names.
+fn complain(error: &dyn Display) -> Exit {
+    eprintln!("countersign: {error}");
+    Exit::Usage
+}

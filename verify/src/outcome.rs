@@ -91,7 +91,9 @@ pub enum Denial {
         role: String,
     },
     /// The tag is signed for another digest, or another size.
-    #[error("tag \"{name}\" is signed in {role} for another image: {found} was found, not the signed {signed}")]
+    #[error(
+        "tag \"{name}\" is signed in {role} for another image: {found} was found, not the signed {signed}"
+    )]
     DigestMismatch {
         /// The role that signed the tag.
         role: String,
@@ -240,7 +242,9 @@ impl Denial {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
     /// The registry did not tell the tag's digest.
-    #[error("registry {registry} gave no digest for this tag (it does not exist, is not readable, or the registry is unreachable)")]
+    #[error(
+        "registry {registry} gave no digest for this tag (it does not exist, is not readable, or the registry is unreachable)"
+    )]
     RegistryUnavailable {
         /// The registry's host.
         registry: String,
@@ -370,6 +374,18 @@ pub struct PolicyVerdict {
 }
 
 impl PolicyVerdict {
+    /// A refusal by the installation itself rather than by a policy.
+    pub fn by_installation(action: Action, refusal: impl Into<Refusal>) -> Self {
+        Self {
+            policy: None,
+            action,
+            finding: Finding::Refused(refusal.into()),
+            authorities: Vec::new(),
+            disclose: false,
+            help: None,
+        }
+    }
+
     /// The refusal, if the policy is not satisfied.
     pub fn refusal(&self) -> Option<&Refusal> {
         match &self.finding {
@@ -413,5 +429,20 @@ impl Decision {
             _ => Effect::Allow,
         };
         self.verdicts.iter().map(effect).max().unwrap_or(Effect::Deny)
+    }
+
+    /// The verdicts that make the effect [`Effect::Deny`], with their refusals.
+    pub fn denying(&self) -> impl Iterator<Item = (&PolicyVerdict, &Refusal)> {
+        self.verdicts
+            .iter()
+            .filter(|verdict| verdict.action == Action::Deny)
+            .filter_map(|verdict| Some((verdict, verdict.refusal()?)))
+    }
+
+    /// Whether the image is denied only because evidence could not be had.
+    pub fn denied_for_want_of_evidence(&self) -> bool {
+        let mut denying = self.denying().map(|(_, refusal)| refusal).peekable();
+        denying.peek().is_some()
+            && denying.all(|refusal| matches!(refusal, Refusal::Unavailable(_)))
     }
 }

@@ -40,6 +40,9 @@ pub struct Compiled {
 pub struct Source {
     /// The resource's name.
     pub name: String,
+    /// The same only where the URL, the pins and the connection are: what was read through
+    /// others does not answer for this source.
+    pub fingerprint: [u8; 32],
     /// The Notary server.
     pub url: Url,
     /// Who may sign the roots of its repositories.
@@ -247,3 +250,6 @@ fn patterns(field: &str, texts: &[String]) -> Result<Vec<Pattern>, Wrong> {
     }
     texts.iter().enumerate().map(pattern).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use countersign_verify::notary::{Pin, PinnedKeys, Pins};
 use countersign_verify::outcome::Denial;
 use jiff::Timestamp;
@@ -12,8 +13,8 @@ use url::{Host, Url};
 
 use super::policy::Sources;
 use super::{
-    Problem, SOURCE, Source, Wrong, certificates, check_count, check_names, connection, duplicates,
-    name_patterns, wrong,
+    Connection, Credentials, Problem, SOURCE, Source, Wrong, certificates, check_count,
+    check_names, connection, duplicates, name_patterns, wrong,
 };
 use crate::api::{Document, Freshness, NotarySource, PinSpec, Resources, TrustSourceSpec, bounds};
 
@@ -65,12 +66,39 @@ fn compile(
     check_freshness(freshness)?;
     Ok(Source {
         name: document.name.clone(),
+        fingerprint: fingerprint(&url, &pins, &connection),
         url,
         pins: Arc::new(pins),
         connection,
         refresh_after: Duration::from_secs(freshness.refresh_after_seconds.into()),
         refuse_after: Duration::from_secs(freshness.refuse_after_seconds.into()),
     })
+}
+
+/// sha256 over everything that decides what a source's metadata is, and who may have signed it.
+fn fingerprint(url: &Url, pins: &Pins, connection: &Connection) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    // Each part with its length, so that no two lists of parts read alike.
+    let mut add = |part: &[u8]| {
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part);
+    };
+    add(url.as_str().as_bytes());
+    for pin in &pins.0 {
+        add(pin.anchor().as_bytes());
+        pin.repositories.iter().for_each(|pattern| add(pattern.as_str().as_bytes()));
+        add(b"");
+    }
+    add(connection.ca_pem.as_deref().unwrap_or_default());
+    if let Some(credentials) = &connection.credentials {
+        let Credentials { username, password, host } = credentials;
+        [username, password, host].iter().for_each(|part| add(part.as_bytes()));
+    }
+    add(b"");
+    connection.token_hosts.iter().for_each(|host| add(host.as_bytes()));
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(context.finish().as_ref());
+    fingerprint
 }
 
 fn url(text: &str) -> Result<Url, Wrong> {

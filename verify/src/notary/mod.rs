@@ -4,10 +4,7 @@
 //! [`Repository::find`] answers for images. Every chain of trust starts at a [`Pin`]; [`Memory`]
 //! only ever restricts.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::digest;
-use serde::{Deserialize, Serialize};
 
 use crate::image::Digest;
 
@@ -15,6 +12,7 @@ mod canonical;
 mod certificate;
 mod key;
 mod lookup;
+mod memory;
 mod metadata;
 mod node;
 mod pin;
@@ -24,6 +22,7 @@ mod root;
 mod update;
 
 pub use key::public_key_fingerprint;
+pub use memory::{Floor, Memory, RootFloor};
 pub use metadata::FileMeta;
 pub use pin::{Pin, PinnedKeys, Pins};
 pub use repository::{Repository, RoleDetail, RoleInfo};
@@ -57,37 +56,6 @@ pub enum Wanted<'a> {
         /// The digest.
         digest: &'a Digest,
     },
-}
-
-/// What is remembered of a repository; it only ever restricts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Memory {
-    /// The newest verified root.
-    pub root: Option<RootFloor>,
-    /// The newest verified version of every other role.
-    pub roles: BTreeMap<String, Floor>,
-}
-
-/// The newest verified root.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RootFloor {
-    /// Its version.
-    pub version: u64,
-    /// sha256 of its file, in hex.
-    pub sha256: String,
-}
-
-/// The newest verified version of a role.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Floor {
-    /// The version.
-    pub version: u64,
-    /// What names the role's keys: when a verified root or delegating role changes them, the
-    /// floor falls.
-    pub keys: String,
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -85,11 +85,8 @@ fn shortfall(min_authorities: usize, authorities: &[AuthorityOutcome]) -> Option
     let denied = || refusals().filter(|refusal| matches!(refusal, Refusal::Denied(_)));
     // "Could not be had" only where what could not be had might have been enough.
     let missing = wanted - signed;
-    let first = if unavailable().count() >= missing {
-        unavailable().next()
-    } else {
-        denied().next()
-    };
+    let first =
+        if unavailable().count() >= missing { unavailable().next() } else { denied().next() };
     Some(first.cloned().unwrap_or_else(|| {
         Denial::ThresholdNotMet {
             role: "the policy".to_owned(),

@@ -139,8 +139,7 @@ fn an_exception_covers_until_it_ends_and_then_says_so() {
     };
     let judge = |outcome, now| min(1).judge(vec![outcome], false, Some(&exception), now).finding;
     let refusal = Refusal::from(expired());
-    let excepted =
-        Finding::Excepted { exception: "inc-1".into(), expires: later(10), refusal };
+    let excepted = Finding::Excepted { exception: "inc-1".into(), expires: later(10), refusal };
     assert_eq!(judge(refused(expired()), later(9)), excepted);
     let over = Denial::ExceptionExpired { exception: "inc-1".into(), expired: later(10) };
     assert_eq!(judge(refused(expired()), later(10)), Finding::Refused(over.into()));
@@ -277,10 +276,8 @@ fn exclusions_and_namespaces_narrow_a_policy() {
     assert!(matches("example.org/app"));
     assert!(!matches("example.com/public/app"));
     assert!(!matches("example.net/app"));
-    narrow.namespaces = requirement(
-        "kubernetes.io/metadata.name",
-        Operator::In(["team".to_owned()].into()),
-    );
+    narrow.namespaces =
+        requirement("kubernetes.io/metadata.name", Operator::In(["team".to_owned()].into()));
     let other = Namespace { name: Some("other"), labels: None };
     assert!(!narrow.matches(&image("example.com/team/app"), other));
 }

@@ -1,0 +1,106 @@
+//! `countersign serve`: the webhooks.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Exit, complain};
+use crate::admission::{self, Admission, Kinds, Settings};
+use crate::config::ReviewArgs;
+use crate::server::{Readiness, ServeConfig, Server};
+use crate::telemetry::{self, DecisionLog, Format, Lines, Metrics};
+use crate::watch::Watch;
+
+/// How long the last lines of the log may take to be written.
+const FLUSH: Duration = Duration::from_secs(2);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    review: ReviewArgs,
+    /// Where the API server reaches the webhooks, at /validate and /mutate
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
+    listen: SocketAddr,
+    /// Where /livez, /readyz and /metrics answer, without TLS
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
+    probe_listen: SocketAddr,
+    /// The serving certificate and its chain, in PEM; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    tls_cert: PathBuf,
+    /// The serving certificate's key, in PEM; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    tls_key: PathBuf,
+    /// Authorities of client certificates, in PEM; where set, the API server has to show one
+    #[arg(long, value_name = "FILE")]
+    client_ca: Option<PathBuf>,
+    /// Longest time for a review, in seconds; keep it below the webhooks' timeoutSeconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=29))]
+    deadline: u64,
+    /// How the log is written, to standard error
+    #[arg(long, value_name = "FORMAT", default_value = "json")]
+    log_format: Format,
+    /// What is logged: info, debug, or target=level, joined by commas
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+pub(super) async fn run(args: Args) -> Exit {
+    let lines = match Lines::stderr() {
+        Ok(lines) => lines,
+        Err(error) => return complain(&format!("the log cannot be written: {error}")),
+    };
+    let served = serve(args, &lines).await;
+    lines.flush(FLUSH);
+    match served {
+        Ok(()) => Exit::Done,
+        Err(problems) => problems.iter().fold(Exit::Usage, |_, problem| complain(problem)),
+    }
+}
+
+async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
+    let one = |error: &dyn std::fmt::Display| vec![error.to_string()];
+    telemetry::init(args.log_format, &args.log, lines).map_err(|error| one(&error))?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    Metrics::watch_lines(&mut registry, lines);
+
+    let (watch, snapshot) = Watch::start(args.review.policies.clone(), args.review.registries())?;
+    let reviewer = Arc::new(args.review.reviewer(snapshot).map_err(|error| one(&error))?);
+    let kinds = Kinds::new(&[]).map_err(|error| one(&error))?;
+    let settings =
+        Settings { deadline: Duration::from_secs(args.deadline), ..Settings::new(kinds) };
+    let log = DecisionLog::new(lines.clone());
+    let admission = Admission::new(Arc::clone(&reviewer), settings, metrics.clone(), log);
+
+    let config = ServeConfig {
+        client_ca: args.client_ca,
+        ..ServeConfig::new(args.listen, args.probe_listen, args.tls_cert, args.tls_key)
+    };
+    let server = Server::bind(config, metrics).map_err(|error| one(&error))?;
+    let listening = (server.webhook_address(), server.probe_address());
+    if let (Ok(webhooks), Ok(probes)) = listening {
+        tracing::info!(%webhooks, %probes, "listening");
+    }
+    let shutdown = shutdown().map_err(|error| one(&error))?;
+    let following = tokio::spawn(watch.follow(reviewer));
+    let router = admission::router(Arc::new(admission));
+    let served = server.run(router, Readiness::new(), Arc::new(registry), shutdown).await;
+    following.abort();
+    served.map_err(|error| one(&error))
+}
+
+/// Ready when the process is asked to stop.
+fn shutdown() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

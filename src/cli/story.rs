@@ -1,0 +1,199 @@
+//! What `countersign verify` prints: the verdict, its JSON, and the evidence behind it.
+
+use std::fmt::Write as _;
+
+use countersign_verify::notary::{RoleInfo, TARGETS};
+use countersign_verify::outcome::{AuthorityOutcome, Effect, Finding, PolicyVerdict, Refusal};
+use serde::Serialize;
+
+use crate::message::told;
+use crate::metadata::cause;
+use crate::review::{ImageReview, Reviewer};
+
+/// A few lines: what happens to the image, and what each policy makes of it.
+pub(super) fn verdict(review: &ImageReview) -> String {
+    let decision = &review.decision;
+    let outcome = match decision.effect() {
+        Effect::Allow => "admitted",
+        Effect::Warn => "admitted with a warning",
+        Effect::Deny => "denied",
+    };
+    let mut text = format!("{}: {outcome}\n", review.usage.image);
+    if let (Some(digest), Some(reference)) = (&decision.digest, &decision.reference)
+        && decision.effect() != Effect::Deny
+    {
+        let _ = writeln!(text, "  image: {}", reference.with_digest(digest.clone()));
+    }
+    for verdict in &decision.verdicts {
+        let _ = writeln!(text, "  {}: {}", name(verdict), finding(verdict));
+        for authority in &verdict.authorities {
+            let _ = writeln!(text, "    {}: {}", authority.authority, outcome_text(authority));
+        }
+    }
+    for note in &review.notes {
+        let _ = writeln!(text, "  note: {note}");
+    }
+    text
+}
+
+fn name(verdict: &PolicyVerdict) -> String {
+    match &verdict.policy {
+        Some(policy) => format!("TrustPolicy \"{policy}\" ({:?})", verdict.action),
+        None => format!("images without a Deny policy ({:?})", verdict.action),
+    }
+}
+
+fn finding(verdict: &PolicyVerdict) -> String {
+    match &verdict.finding {
+        Finding::Verified => "verified".to_owned(),
+        Finding::AllowedUnverified { reason } => format!("let in unverified: {reason}"),
+        Finding::Excepted { exception, expires, refusal } => {
+            format!("excepted by \"{exception}\" until {expires}: {}", refusal.code())
+        }
+        Finding::Refused(refusal) if verdict.authorities.is_empty() => {
+            format!("{}: {}", refusal.code(), told(refusal, true))
+        }
+        Finding::Refused(refusal) => refusal.code().to_owned(),
+    }
+}
+
+fn outcome_text(authority: &AuthorityOutcome) -> String {
+    match &authority.outcome {
+        Ok(proof) => format!(
+            "signed as \"{}\" in {}, current until {}",
+            proof.name(),
+            proof.role(),
+            proof.expires()
+        ),
+        Err(refusal @ Refusal::Unavailable(_)) => format!("{}: {}", refusal.code(), cause(refusal)),
+        Err(refusal) => format!("{}: {}", refusal.code(), told(refusal, true)),
+    }
+}
+
+/// The metadata that the verdict rests on: every role of every repository that was read.
+pub(super) fn evidence(reviewer: &Reviewer, review: &ImageReview) -> String {
+    let mut text = String::new();
+    for (live, repository) in reviewer.evidence_at_hand(review) {
+        let source = &live.source;
+        let _ = writeln!(text, "  TrustSource \"{}\" {}", source.name, source.url);
+        let _ = writeln!(text, "    repository {}", live.repository);
+        for role in repository.roles() {
+            text.push_str(&role_text(&role));
+        }
+        for warning in repository.warnings() {
+            let _ = writeln!(text, "    warning: {warning}");
+        }
+    }
+    text
+}
+
+fn role_text(role: &RoleInfo) -> String {
+    let detail = match &role.state {
+        Ok(detail) => detail,
+        Err(refusal) => return format!("    {}: {}\n", role.name, cause(refusal)),
+    };
+    let mut text = format!(
+        "    {}: version {}, expires {}, signed by {} of {} keys ({} needed)",
+        role.name,
+        detail.version,
+        detail.expires,
+        detail.signers.len(),
+        detail.keys.len(),
+        detail.threshold
+    );
+    if role.name.starts_with(TARGETS) {
+        let _ = write!(text, ", {} tags", detail.entries);
+    }
+    text.push('\n');
+    for key in &detail.keys {
+        let signed = if detail.signers.contains(key) { " (signed)" } else { "" };
+        let _ = writeln!(text, "      {key}{signed}");
+    }
+    text
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Verdicts<'a> {
+    images: Vec<Image<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Image<'a> {
+    image: &'a str,
+    reference: Option<String>,
+    digest: Option<String>,
+    admitted: bool,
+    effect: String,
+    policies: Vec<PolicyJson<'a>>,
+    notes: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PolicyJson<'a> {
+    policy: Option<&'a str>,
+    action: String,
+    satisfied: bool,
+    code: Option<&'static str>,
+    message: String,
+    authorities: Vec<AuthorityJson<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthorityJson<'a> {
+    authority: &'a str,
+    signed: bool,
+    code: Option<&'static str>,
+    message: String,
+    role: Option<&'a str>,
+    name: Option<&'a str>,
+    keys: Vec<String>,
+    expires: Option<String>,
+}
+
+/// Every policy's and every authority's outcome with its code.
+pub(super) fn json(reviews: &[ImageReview]) -> Verdicts<'_> {
+    Verdicts { images: reviews.iter().map(image_json).collect() }
+}
+
+fn image_json(review: &ImageReview) -> Image<'_> {
+    let decision = &review.decision;
+    Image {
+        image: &review.usage.image,
+        reference: decision.reference.as_ref().map(ToString::to_string),
+        digest: decision.digest.as_ref().map(ToString::to_string),
+        admitted: decision.effect() != Effect::Deny,
+        effect: format!("{:?}", decision.effect()),
+        policies: decision.verdicts.iter().map(policy_json).collect(),
+        notes: &review.notes,
+    }
+}
+
+fn policy_json(verdict: &PolicyVerdict) -> PolicyJson<'_> {
+    let refusal = verdict.refusal();
+    PolicyJson {
+        policy: verdict.policy.as_deref(),
+        action: format!("{:?}", verdict.action),
+        satisfied: refusal.is_none(),
+        code: refusal.map(Refusal::code),
+        message: finding(verdict),
+        authorities: verdict.authorities.iter().map(authority_json).collect(),
+    }
+}
+
+fn authority_json(authority: &AuthorityOutcome) -> AuthorityJson<'_> {
+    let proof = authority.outcome.as_ref().ok();
+    AuthorityJson {
+        authority: &authority.authority,
+        signed: proof.is_some(),
+        code: authority.outcome.as_ref().err().map(Refusal::code),
+        message: outcome_text(authority),
+        role: proof.map(|proof| proof.role()),
+        name: proof.map(|proof| proof.name()),
+        keys: proof.map_or_else(Vec::new, |p| p.keys().iter().map(ToString::to_string).collect()),
+        expires: proof.map(|proof| proof.expires().to_string()),
+    }
+}

@@ -1,0 +1,8 @@
+//! The real server, over real sockets.
+#![allow(clippy::unwrap_used)]
+
+mod certificates;
+mod clients;
+mod drain;
+mod harness;
+mod start;

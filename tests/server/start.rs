@@ -1,0 +1,86 @@
+//! What cannot work is told at the start; probes and metrics are there.
+
+use std::net::TcpListener;
+
+use countersign::server::{ServeConfig, Server};
+use countersign::telemetry::Metrics;
+use prometheus_client::registry::Registry;
+
+use crate::harness::{Folder, Pair, any_port, client, start};
+
+fn refused(config: ServeConfig) -> String {
+    let metrics = Metrics::register(&mut Registry::default());
+    Server::bind(config, metrics).unwrap_err().to_string()
+}
+
+#[test]
+fn a_pair_that_cannot_be_used_is_named_at_the_start() {
+    let folder = Folder::new();
+    let (pair, other) = (Pair::new(), Pair::new());
+    let (certificate, key) = folder.write_pair(&pair);
+    let garbage = folder.write("garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n");
+    let empty = folder.write("empty", "");
+    let other_key = folder.write("other.key", &other.key);
+    let absent = folder.0.join("absent");
+    let config = |certificate: &std::path::PathBuf, key: &std::path::PathBuf| {
+        ServeConfig::new(any_port(), any_port(), certificate.clone(), key.clone())
+    };
+    for (config, named) in [
+        (config(&absent, &key), &absent),
+        (config(&certificate, &absent), &absent),
+        (config(&garbage, &key), &garbage),
+        (config(&empty, &key), &empty),
+        (config(&key, &key), &key),
+        (config(&certificate, &empty), &empty),
+        (config(&certificate, &certificate), &certificate),
+        (config(&certificate, &other_key), &other_key),
+        (ServeConfig { client_ca: Some(empty.clone()), ..config(&certificate, &key) }, &empty),
+    ] {
+        let error = refused(config);
+        assert!(error.starts_with(&named.display().to_string()), "{error}");
+    }
+    let error = refused(config(&certificate, &other_key));
+    assert!(error.contains("not the key of the certificate in"), "{error}");
+}
+
+#[test]
+fn a_port_in_use_is_named_at_the_start() {
+    let folder = Folder::new();
+    let (certificate, key) = folder.write_pair(&Pair::new());
+    let held = TcpListener::bind(any_port()).unwrap();
+    let address = held.local_addr().unwrap();
+    let webhooks = ServeConfig::new(address, any_port(), certificate.clone(), key.clone());
+    let error = refused(webhooks);
+    assert!(error.contains(&address.to_string()) && error.contains("for webhooks"), "{error}");
+    let probes = ServeConfig::new(any_port(), address, certificate, key);
+    let error = refused(probes);
+    assert!(error.contains(&address.to_string()) && error.contains("for probes"), "{error}");
+}
+
+#[tokio::test]
+async fn http_2_is_offered_and_http_1_answered() {
+    let pair = Pair::new();
+    let server = start(&pair, |_, _| {});
+    let request = client(&[&pair]).post(server.url("/fast")).body("x");
+    assert_eq!(request.send().await.unwrap().version(), reqwest::Version::HTTP_2);
+    let old = crate::harness::builder(&[&pair]).http1_only().build().unwrap();
+    assert_eq!(server.post(&old, "/fast", "x").await, "x");
+    let plain = format!("http://{}/fast", server.address);
+    assert!(reqwest::Client::new().post(plain).send().await.is_err(), "TLS only");
+}
+
+#[tokio::test]
+async fn probes_tell_liveness_readiness_and_metrics() {
+    let server = start(&Pair::new(), |_, _| {});
+    assert_eq!(server.probe("/livez").await.0, 200);
+    assert_eq!(server.probe("/readyz").await.0, 200);
+    server.readiness.hold("policies", "not listed yet");
+    assert_eq!(server.probe("/readyz").await, (503, "policies: not listed yet\n".to_owned()));
+    assert_eq!(server.probe("/livez").await.0, 200);
+    server.readiness.release("policies");
+    assert_eq!(server.probe("/readyz").await.0, 200);
+    let (status, metrics) = server.probe("/metrics").await;
+    assert_eq!(status, 200);
+    assert!(metrics.contains("countersign_build_info{version="), "{metrics}");
+    assert!(metrics.ends_with("# EOF\n"));
+}
