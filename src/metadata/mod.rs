@@ -13,9 +13,9 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::api::Source;
+use crate::api::{Connection, Source};
 use crate::clock::Clock;
-use crate::http::{Basic, Endpoint, EndpointConfig};
+use crate::http::{Basic, Endpoint, EndpointConfig, EndpointError};
 use crate::singleflight::SingleFlight;
 
 pub use memory::{MemoryError, MemoryStore};
@@ -163,19 +163,22 @@ impl Shared {
     fn endpoint(&self, live: &Live) -> Result<Endpoint, Unavailable> {
         let source = &live.source;
         self.endpoints
-            .try_get_with(source.fingerprint, || {
-                Endpoint::new(EndpointConfig {
-                    base: origin(&source.url),
-                    ca_pem: source.connection.ca_pem.clone(),
-                    credentials: source.connection.credentials.as_ref().map(|it| Basic {
-                        username: it.username.clone(),
-                        password: it.password.clone(),
-                    }),
-                    token_hosts: source.connection.token_hosts.clone(),
-                })
-            })
+            .try_get_with(source.fingerprint, || endpoint(&source.url, &source.connection))
             .map_err(|error| unavailable(live, &error))
     }
+}
+
+/// A source's server.
+pub fn endpoint(url: &Url, connection: &Connection) -> Result<Endpoint, EndpointError> {
+    Endpoint::new(EndpointConfig {
+        base: origin(url),
+        ca_pem: connection.ca_pem.clone(),
+        credentials: connection.credentials.as_ref().map(|credentials| Basic {
+            username: credentials.username.clone(),
+            password: credentials.password.clone(),
+        }),
+        token_hosts: connection.token_hosts.clone(),
+    })
 }
 
 /// Scheme, host and port.

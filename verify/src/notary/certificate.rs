@@ -189,6 +189,11 @@ pub(super) fn chains_to(
         .try_fold(not_after.min(anchor_until), |earliest, until| Some(earliest.min(until?)))
 }
 
+/// The NotAfter of the bundle's leaf.
+pub(super) fn not_after(bundle: &[CertificateDer<'static>]) -> Option<Timestamp> {
+    times(bundle.first()?).map(|(_, not_after)| not_after)
+}
+
 /// A certificate's NotBefore and NotAfter.
 fn times(der: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
     validity(read(der).ok()?.validity()).ok()

@@ -81,6 +81,14 @@ impl Key {
         self.usable.as_ref().map(|usable| usable.fingerprint)
     }
 
+    /// The DER SubjectPublicKeyInfo; `None` for Ed25519, whose value is the raw key.
+    pub(super) fn spki(&self) -> Option<&[u8]> {
+        match &self.usable.as_ref()?.material {
+            Material::Ed25519(_) => None,
+            Material::Ecdsa { spki, .. } | Material::Rsa { spki } => Some(spki),
+        }
+    }
+
     /// The certificates of an x509 key, leaf first.
     pub(super) fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
@@ -223,3 +231,6 @@ fn der_integer(big_endian: &[u8]) -> Vec<u8> {
     der.append(&mut content);
     der
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use crate::image::Digest;
 
 mod canonical;
 mod certificate;
+mod inspect;
 mod key;
 mod lookup;
 mod memory;
@@ -21,6 +22,7 @@ mod role;
 mod root;
 mod update;
 
+pub use inspect::{UntrustedRoot, UntrustedRootKey, untrusted_root};
 pub use key::public_key_fingerprint;
 pub use memory::{Floor, Memory, RootFloor};
 pub use metadata::FileMeta;
