@@ -85,6 +85,13 @@ fn read<'c>(der: &'c CertificateDer<'_>) -> Result<X509Certificate<'c>, Unfit> {
     }
 }
 
+/// The leaf's CN and NotAfter, as far as they can be read; for people only.
+pub(super) fn describe(bundle: &[CertificateDer<'static>]) -> (Option<String>, Option<Timestamp>) {
+    let Some(Ok(leaf)) = bundle.first().map(read) else { return (None, None) };
+    let name = leaf.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+    (name.map(str::to_owned), validity(leaf.validity()).ok().map(|(_, not_after)| not_after))
+}
+
 /// The CN is the repository, or `prefix/*` where the pin holds the pattern `prefix/**`: metadata
 /// never names its repository, so nothing else keeps one's files from being served as another's.
 fn check_name(leaf: &X509Certificate<'_>, repository: &str, pin: &Pin) -> Result<(), Unfit> {

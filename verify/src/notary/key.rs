@@ -81,6 +81,14 @@ impl Key {
         self.usable.as_ref().map(|usable| usable.fingerprint)
     }
 
+    /// Its DER SubjectPublicKeyInfo; `None` for ed25519, which has none here, and unusable keys.
+    pub(super) fn spki(&self) -> Option<&[u8]> {
+        match &self.usable.as_ref()?.material {
+            Material::Ecdsa { spki, .. } | Material::Rsa { spki } => Some(spki),
+            Material::Ed25519(_) => None,
+        }
+    }
+
     /// The certificates of an x509 key, leaf first.
     pub(super) fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates

@@ -14,6 +14,7 @@ use crate::image::Digest;
 mod canonical;
 mod certificate;
 mod key;
+mod listed;
 mod lookup;
 mod metadata;
 mod node;
@@ -24,6 +25,7 @@ mod root;
 mod update;
 
 pub use key::public_key_fingerprint;
+pub use listed::{ListedKey, listed_root_keys};
 pub use metadata::FileMeta;
 pub use pin::{Pin, PinnedKeys, Pins};
 pub use repository::{Repository, RoleDetail, RoleInfo};

@@ -161,7 +161,7 @@ fn spell_string(text: &str, choices: &mut impl Iterator<Item = u8>, out: &mut St
     out.push('"');
     for character in text.chars() {
         let plain = character >= ' ' && character != '"' && character != '\\';
-        if plain && choices.next().unwrap_or(0) % 2 == 0 {
+        if plain && choices.next().unwrap_or(0).is_multiple_of(2) {
             out.push(character);
         } else {
             for unit in character.encode_utf16(&mut [0; 2]) {
