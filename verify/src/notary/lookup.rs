@@ -10,6 +10,7 @@ use super::role::{RELEASES, TARGETS};
 use super::update::check_expiry;
 use super::{Lookup, Wanted};
 use crate::image::{Algorithm, Digest, is_tag};
+use crate::limits;
 use crate::outcome::{Denial, KeyFingerprint, Proof, Refusal};
 
 /// An entry, in the role that answers for its name.
@@ -155,7 +156,13 @@ impl Repository {
         let mut tried = BTreeSet::new();
         for role in [RELEASES, TARGETS] {
             let Some(RoleState::Good(role)) = self.roles.get(role) else { continue };
-            for name in names_of(role, digest).filter(|name| tried.insert(*name)) {
+            let names = names_of(role, digest).filter(|name| tried.insert(*name));
+            for (count, name) in names.enumerate() {
+                if count == limits::DIGEST_TAGS {
+                    let what = format!("the number of tags of digest {digest}");
+                    let limit = limits::DIGEST_TAGS as u64;
+                    return Err(Denial::LimitExceeded { what, limit }.into());
+                }
                 let mut trail = self.trail(now)?;
                 match self.resolve(name, &mut trail) {
                     Ok(Some(hit)) if is_accepted(hit.role) && is_same(hit.entry, digest) => {
