@@ -1,25 +1,29 @@
 //! The AdmissionReview that both sides get: of a pod with one container, as an API server sends it.
 
-use countersign_e2e::reviews;
 use serde_json::{Value, json};
 
-/// The creation of a pod with this image, defaulted as the API server defaults it.
+/// The creation of a pod with this image, defaulted as the API server defaults it, and with the
+/// request's members in its order: what says what the object is comes before the object.
 pub(crate) fn of(image: &str) -> String {
-    let mut review = reviews::create_pod("payments", &pod(image));
-    review["request"]["userInfo"] = json!({
+    let kind = r#"{"group":"","version":"v1","kind":"Pod"}"#;
+    let resource = r#"{"group":"","version":"v1","resource":"pods"}"#;
+    let user = json!({
         "username": "system:serviceaccount:kube-system:replicaset-controller",
         "uid": "6a1c2b7e-0f5d-4f0e-9e3c-5d1b8a7c6f42",
         "groups": ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"],
     });
-    review["request"]["options"] = json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"});
-    review.to_string()
+    let options = json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"});
+    let pod = pod(image);
+    format!(
+        r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"705ab4f5-6393-11e8-b7cc-42010a800002","kind":{kind},"resource":{resource},"requestKind":{kind},"requestResource":{resource},"name":"api-6d5b4c9f7d-x7k2p","namespace":"payments","operation":"CREATE","userInfo":{user},"object":{pod},"oldObject":null,"dryRun":false,"options":{options}}}}}"#
+    )
 }
 
 fn pod(image: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
-            "generateName": "api-6d5b4c9f7d-", "namespace": "payments",
+            "name": "api-6d5b4c9f7d-x7k2p", "generateName": "api-6d5b4c9f7d-", "namespace": "payments",
             "creationTimestamp": "2026-11-01T10:00:00Z",
             "labels": {"app.kubernetes.io/name": "api", "pod-template-hash": "6d5b4c9f7d"},
             "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "9090"},
