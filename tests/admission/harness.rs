@@ -138,7 +138,7 @@ impl Harness {
 
     /// The response of an AdmissionReview.
     pub(crate) async fn ask(&self, path: &str, review: &Value) -> Value {
-        let (status, body) = self.post(path, review.to_string()).await;
+        let (status, body) = self.post(path, written(review)).await;
         assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
         let mut answer: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
@@ -180,7 +180,32 @@ impl Harness {
     }
 }
 
-/// An AdmissionReview as kube-apiserver writes it.
+/// The review with its request's members in kube-apiserver's order.
+pub(crate) fn written(review: &Value) -> String {
+    const ORDER: [&str; 13] = [
+        "uid",
+        "kind",
+        "resource",
+        "subResource",
+        "requestKind",
+        "name",
+        "namespace",
+        "operation",
+        "userInfo",
+        "object",
+        "oldObject",
+        "dryRun",
+        "options",
+    ];
+    let request = review["request"].as_object().unwrap();
+    assert!(request.keys().all(|key| ORDER.contains(&key.as_str())));
+    let member = |key| request.get(key).map(|value| format!("\"{key}\":{value}"));
+    let members: Vec<String> = ORDER.into_iter().filter_map(member).collect();
+    let (kind, version) = (&review["kind"], &review["apiVersion"]);
+    format!(r#"{{"kind":{kind},"apiVersion":{version},"request":{{{}}}}}"#, members.join(","))
+}
+
+/// An AdmissionReview.
 pub(crate) fn review(group: &str, kind: &str, resource: &str, object: Value) -> Value {
     json!({
         "kind": "AdmissionReview",

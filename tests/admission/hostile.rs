@@ -5,7 +5,7 @@ use futures_util::stream;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::harness::{Harness, one, pod_review};
+use crate::harness::{Harness, one, pod_review, written};
 
 fn changed(change: impl FnOnce(&mut Value)) -> String {
     let mut review = pod_review(one("r.example/api:1"));
@@ -18,7 +18,7 @@ fn nested(levels: usize) -> String {
 }
 
 fn bad_bodies() -> Vec<(&'static str, String)> {
-    let good = pod_review(one("r.example/api:1")).to_string();
+    let good = written(&pod_review(one("r.example/api:1")));
     let deep_spec = format!(r#""spec":{}"#, nested(10_000));
     vec![
         ("empty", String::new()),
@@ -84,7 +84,7 @@ async fn k12_a_byte_that_is_no_utf8_gets_a_400() {
 #[tokio::test]
 async fn k12_what_is_not_looked_at_may_be_anything() {
     let harness = Harness::new();
-    let good = pod_review(one("r.example/unsigned:1")).to_string();
+    let good = written(&pod_review(one("r.example/unsigned:1")));
     let deep = format!(r#""futureField":{},"userInfo":"#, nested(10_000));
     let body = good.replacen(r#""userInfo":"#, &deep, 1);
     let (status, answer) = harness.post("/validate", body).await;

@@ -80,6 +80,9 @@ async fn an_old_object_that_cannot_be_read_leaves_everything_to_review() {
         let review = update(pod_review(one("r.example/unsigned:1")), old);
         assert_eq!(harness.validate(&review).await["allowed"], false);
         assert_eq!(harness.only_uses().len(), 1);
+        // In the alphabet's order: what says where the pod spec is comes after the objects.
+        let (_, answer) = harness.post("/validate", review.to_string()).await;
+        assert!(String::from_utf8(answer).unwrap().contains(r#""allowed":false"#));
     }
 }
 

@@ -167,8 +167,6 @@ async fn the_order_of_members_does_not_hide_the_object() {
                 "uid": "u-1"{sub_resource}}},
               "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1"}}"#
         );
-        let response = harness.validate(&serde_json::from_str(&body).unwrap()).await;
-        assert_eq!(response["allowed"], false);
         let (_, answer) = harness.post("/validate", body).await;
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!(answer["response"]["allowed"], false);

@@ -171,3 +171,6 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Value::Object(members))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -231,3 +231,6 @@ fn der_integer(big_endian: &[u8]) -> Vec<u8> {
     der.append(&mut content);
     der
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! What the bench reads from, and asks of, the machine.
+
+use std::fs;
+use std::process::Command;
+
+use countersign_e2e::{Context, Outcome};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// Which processors servers run on, and which the load comes from. They are apart, so that a
+/// ratio of throughputs is a ratio of servers; on a machine with one they are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Cores {
+    pub(crate) all: Vec<usize>,
+    pub(crate) servers: Vec<usize>,
+    pub(crate) load: Vec<usize>,
+}
+
+impl Cores {
+    /// Splits the processors that this process may use into halves.
+    pub(crate) fn split() -> Outcome<Self> {
+        let set = sched_getaffinity(None)?;
+        let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect();
+        let (servers, load) = all.split_at(all.len() / 2);
+        let (servers, load) = match (servers, load) {
+            ([], only) => (only, only),
+            halves => halves,
+        };
+        Ok(Self { servers: servers.to_vec(), load: load.to_vec(), all })
+    }
+
+    /// Runs `start` with every process that it starts bound to the servers' processors.
+    pub(crate) fn for_server<T>(&self, start: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        bind(&self.servers)?;
+        let started = start();
+        bind(&self.all)?;
+        started
+    }
+}
+
+/// Binds this thread, and what it starts, to these processors.
+pub(crate) fn bind(cores: &[usize]) -> Outcome<()> {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|&core| set.set(core));
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// Lets this process and its children open as many files as the machine allows.
+pub(crate) fn raise_file_limit() -> Outcome<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+/// A process's resident memory in bytes.
+pub(crate) fn resident(pid: u32) -> Outcome<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    Ok(kibibytes.context("no VmRSS")?.trim().parse::<u64>()? * 1024)
+}
+
+/// The processor time that a process has used, in nanoseconds.
+pub(crate) fn processor_nanos(pid: u32) -> Outcome<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let statistics = fs::read_to_string(task?.path().join("schedstat"))?;
+        sum += statistics.split(' ').next().context("an empty schedstat")?.parse::<u64>()?;
+    }
+    Ok(sum)
+}
+
+/// The processor's model.
+pub(crate) fn model() -> Option<String> {
+    let info = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = info.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// The commit that is measured, with `-dirty` where files differ from it.
+pub(crate) fn commit() -> Option<String> {
+    let mut git = Command::new("git");
+    git.args(["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]);
+    let output = git.current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

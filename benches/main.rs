@@ -1,0 +1,62 @@
+//! `make bench`: Countersign beside an echo of the same reviews, in one run, with real servers.
+//! Ends with 1 where a limit is missed.
+
+mod cold;
+mod delay;
+mod echo;
+mod load;
+mod machine;
+mod report;
+mod review;
+mod stampede;
+mod verification;
+mod warm;
+mod world;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use countersign_e2e::{Outcome, http};
+
+use report::Report;
+use world::World;
+
+fn main() -> ExitCode {
+    http::install_crypto();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.first().map(String::as_str) {
+        Some("echo") => echo::serve(&arguments[1..]).map(|()| true),
+        _ => bench(),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("bench: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every limit is kept.
+fn bench() -> Outcome<bool> {
+    let begun = Instant::now();
+    machine::raise_file_limit()?;
+    let folder = tempfile::tempdir()?;
+    eprintln!("signing images");
+    let world = World::new(folder.path())?;
+    let mut report = Report::default();
+    for (name, measure) in [
+        ("cold verification", verification::measure as fn(&World, &mut Report) -> Outcome<()>),
+        ("cold reviews", cold::measure),
+        ("1,000 reviews at once", stampede::measure),
+        ("warm reviews", warm::measure),
+    ] {
+        eprintln!("measuring {name}");
+        measure(&world, &mut report)?;
+    }
+    report.print();
+    let file = report.write(begun.elapsed())?;
+    eprintln!("{:.0} s; written to {}", begun.elapsed().as_secs_f64(), file.display());
+    Ok(report.kept())
+}

@@ -1,0 +1,144 @@
+//! Reviews whose evidence is at hand, beside an echo of the same bytes.
+
+use std::thread;
+use std::time::Duration;
+
+use countersign_e2e::Outcome;
+
+use crate::echo::Echo;
+use crate::load::{self, Target};
+use crate::report::{Limit, Report, median};
+use crate::world::World;
+use crate::{machine, review};
+
+/// Rounds of everything in turn, many and short: what disturbs the machine for a while disturbs
+/// all alike.
+const ROUNDS: usize = 21;
+
+/// Connections that load a server, and requests a round.
+const LOADED: (usize, usize) = (16, 4_000);
+
+/// The same for the time of a single answer.
+const ALONE: (usize, usize) = (1, 1_000);
+
+/// How long a server gets to come to rest.
+const REST: Duration = Duration::from_secs(1);
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// A server under measurement, and one kind of review that it gets.
+struct Contender {
+    name: &'static str,
+    target: Target,
+    pid: u32,
+    loaded: Vec<Round>,
+    alone: Vec<Round>,
+}
+
+/// What one round of one contender gave.
+struct Round {
+    throughput: f64,
+    median_micros: f64,
+    p99_micros: f64,
+    processor_micros: f64,
+}
+
+impl Contender {
+    fn new(name: &'static str, target: Target, pid: u32) -> Self {
+        Self { name, target, pid, loaded: Vec::new(), alone: Vec::new() }
+    }
+
+    fn round(&self, (connections, requests): (usize, usize), load: &[usize]) -> Outcome<Round> {
+        let before = machine::processor_nanos(self.pid)?;
+        let sample = load::run(&self.target, connections, requests, load)?;
+        let used = machine::processor_nanos(self.pid)?.saturating_sub(before);
+        Ok(Round {
+            throughput: sample.throughput,
+            median_micros: sample.quantile(0.5),
+            p99_micros: sample.quantile(0.99),
+            processor_micros: used as f64 / 1_000.0 / requests as f64,
+        })
+    }
+}
+
+/// Adds throughput, times and memory of warm reviews.
+pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
+    let near = &world.near;
+    let echo = world.cores.for_server(|| Echo::start(&world.folder, &world.authority))?;
+    let mut ten = world.countersign("ten", near, 10)?;
+    let mut many = world.countersign("many", near, 10_000)?;
+
+    let digest = review::of(&near.by_digest());
+    let authority = world.authority.certificate();
+    let echoed = Target::new(echo.port, "/validate", &digest, "AdmissionReview", authority)?;
+    let by_digest = world.reviews(&ten, "/validate", &near.by_digest())?;
+    let by_tag = world.reviews(&ten, "/mutate", &near.by_tag())?;
+    let of_many = world.reviews(&many, "/validate", &near.by_digest())?;
+    let (echo, ten, many) = (echo.server.pid(), ten.process().pid(), many.process().pid());
+
+    thread::sleep(REST);
+    memory(report, "idle memory, fresh", ten, echo)?;
+    let mut contenders = [
+        Contender::new("echo", echoed, echo),
+        Contender::new("by digest", by_digest, ten),
+        Contender::new("by cached tag", by_tag, ten),
+        Contender::new("of 10,000 policies", of_many, many),
+    ];
+    for _ in 0..ROUNDS {
+        for contender in &mut contenders {
+            contender.loaded.push(contender.round(LOADED, &world.cores.load)?);
+        }
+        for contender in &mut contenders[..3] {
+            contender.alone.push(contender.round(ALONE, &world.cores.load)?);
+        }
+    }
+    thread::sleep(REST);
+    memory(report, "idle memory, after load", ten, echo)?;
+    tell(report, &contenders);
+    Ok(())
+}
+
+fn memory(report: &mut Report, name: &str, pid: u32, echo: u32) -> Outcome<()> {
+    let mebibytes = |pid| Ok::<_, countersign_e2e::Failure>(machine::resident(pid)? as f64 / MIB);
+    report.ratio(name, "MiB", &[(mebibytes(pid)?, mebibytes(echo)?)], Limit::AtMost(3.0));
+    Ok(())
+}
+
+fn tell(report: &mut Report, contenders: &[Contender; 4]) {
+    let [echo, by_digest, by_tag, of_many] = contenders;
+    for kind in [by_digest, by_tag] {
+        let name = |what: &str| format!("warm {}: {what}", kind.name);
+        let pairs = |rounds: fn(&Contender) -> &[Round], part: fn(&Round) -> f64| {
+            let both = rounds(kind).iter().zip(rounds(echo));
+            both.map(|(round, echoed)| (part(round), part(echoed))).collect::<Vec<_>>()
+        };
+        let loaded = |part| pairs(|contender| &contender.loaded, part);
+        let alone = |part| pairs(|contender| &contender.alone, part);
+        let throughput = loaded(|round| round.throughput);
+        report.ratio(&name("16 connections"), "1/s", &throughput, Limit::AtLeast(0.7));
+        let slowest = Limit::AtMost(1.5);
+        report.ratio(&name("p99 at 16"), "us", &loaded(|round| round.p99_micros), slowest);
+        report.ratio(&name("p99 at 1"), "us", &alone(|round| round.p99_micros), slowest);
+        report.ratio(&name("median at 1"), "us", &alone(|round| round.median_micros), Limit::None);
+        let processor = loaded(|round| round.processor_micros);
+        report.ratio(&name("server's CPU"), "us", &processor, Limit::None);
+    }
+    let pairs: Vec<(f64, f64)> = of_many
+        .loaded
+        .iter()
+        .zip(&by_digest.loaded)
+        .map(|(many, ten)| (many.throughput, ten.throughput))
+        .collect();
+    report.ratio("10,000 policies beside ten", "1/s", &pairs, Limit::AtLeast(0.5));
+    let spread = spread(&echo.loaded);
+    report.value("echo's own spread at 16", "", spread, Limit::None);
+}
+
+/// How far the quarters of the rounds are apart: a machine with other work shows here.
+fn spread(rounds: &[Round]) -> f64 {
+    let mut throughputs: Vec<f64> = rounds.iter().map(|round| round.throughput).collect();
+    throughputs.sort_unstable_by(f64::total_cmp);
+    let quarter = throughputs.len() / 4;
+    let (slow, fast) = (throughputs[quarter], throughputs[throughputs.len() - 1 - quarter]);
+    (fast - slow) / median(throughputs)
+}
