@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign_verify::image::Pattern;
 use countersign_verify::limits;
-use countersign_verify::notary::{
-    Memory, Pin, PinnedKeys, Pins, RootStep, Update, untrusted_root,
-};
+use countersign_verify::notary::{Memory, Pin, PinnedKeys, Pins, RootStep, Update, untrusted_root};
 use countersign_verify::outcome::Denial;
 use serde_json::json;
 
@@ -253,7 +251,10 @@ fn a_root_s_keys_are_listed_for_whoever_is_to_pin_them() {
     let repo = Repo::new(GUN);
     let listed = untrusted_root(repo.seal().root()).unwrap();
     let [key] = listed.keys.as_slice() else { panic!("one key") };
-    assert_eq!((key.fingerprint, &key.public_key), (repo.root_key.fingerprint(), &repo.root_key.spki()));
+    assert_eq!(
+        (key.fingerprint, &key.public_key),
+        (repo.root_key.fingerprint(), &repo.root_key.spki())
+    );
     assert_eq!(key.not_after, time("2035-01-01T00:00:00Z"));
     assert_eq!((listed.version, listed.threshold), (1, 1));
 }
