@@ -162,7 +162,7 @@ impl Usable {
                 let named = parameters.to_id_string();
                 let curve = CURVES.iter().find(|curve| curve.oid == named)?;
                 // Go takes uncompressed points only.
-                if point.data().len() != 1 + 2 * curve.field || point.data().first() != Some(&4) {
+                if point.data().first() != Some(&4) {
                     return None;
                 }
                 (Material::Ecdsa { spki: spki.to_vec(), curve }, curve.verification)

@@ -335,6 +335,7 @@ fn a_role_that_is_unavailable_harms_those_lookups_only_that_need_it() {
         let mut update = Update::new(&pin, GUN, Memory::default(), now());
         update.root(files.root()).unwrap();
         update.timestamp(&files.timestamp).unwrap();
+        assert!(update.snapshot_file().unwrap().matches(&files.snapshot));
         update.snapshot(&files.snapshot).unwrap();
         while let Some((role, file)) = update.wanted_roles().pop() {
             let bytes = &files.roles[&role];
