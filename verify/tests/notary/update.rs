@@ -296,12 +296,16 @@ fn t7_sha256_has_to_be_listed_and_sha512_may_be() {
 #[test]
 fn t7_targets_that_the_snapshot_does_not_list() {
     let repo = sound();
-    for role in ["root", "targets"] {
+    for (role, reason) in
+        [("root", "it does not list the root"), ("targets", "it does not list targets")]
+    {
         let files = repo.seal_with(
             |snapshot| drop(snapshot["meta"].as_object_mut().unwrap().remove(role)),
             |_| {},
         );
-        assert_eq!(code(&files.verify(&repo.pin())), "MalformedMetadata", "{role}");
+        let (file, reason) = ("snapshot".to_owned(), reason.to_owned());
+        let expected = Denial::MalformedMetadata { file, reason };
+        assert_eq!(denial(files.verify(&repo.pin())), expected);
     }
     let files = repo.seal_with(|_| {}, |timestamp| timestamp["meta"] = json!({}));
     assert_eq!(code(&files.verify(&repo.pin())), "MalformedMetadata");
