@@ -446,3 +446,6 @@ impl Decision {
             && denying.all(|refusal| matches!(refusal, Refusal::Unavailable(_)))
     }
 }
+
+#[cfg(test)]
+mod tests;

