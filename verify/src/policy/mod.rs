@@ -116,9 +116,13 @@ pub struct Exception {
 impl Policy {
     /// Whether the policy speaks for this image in this namespace.
     pub fn matches(&self, image: &Reference, namespace: Namespace<'_>) -> bool {
-        self.include.iter().any(|pattern| pattern.matches(image))
+        let in_scope = match self.rule {
+            Rule::AllowUnverified { .. } => self.namespaces.surely_matches(namespace),
+            Rule::Verify { .. } | Rule::Invalid(_) => self.namespaces.matches(namespace),
+        };
+        in_scope
+            && self.include.iter().any(|pattern| pattern.matches(image))
             && !self.exclude.iter().any(|pattern| pattern.matches(image))
-            && self.namespaces.matches(namespace)
     }
 
     /// The exception that covers this image in this namespace and ends last, whether or not it is

@@ -47,20 +47,31 @@ impl NamespaceSelector {
     /// Whether the selector speaks for this namespace. What cannot be looked up matches: a scope
     /// that cannot be read must not loosen a policy.
     pub fn matches(&self, namespace: Namespace<'_>) -> bool {
-        self.requirements.iter().all(|requirement| {
-            let value = match (requirement.key.as_str(), namespace) {
-                (NAME_LABEL, Namespace { name: Some(name), .. }) => Some(name),
-                (_, Namespace { labels: Some(labels), .. }) => {
-                    labels.get(&requirement.key).map(String::as_str)
-                }
-                _ => return true,
-            };
-            match &requirement.operator {
-                Operator::In(values) => value.is_some_and(|value| values.contains(value)),
-                Operator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
-                Operator::Exists => value.is_some(),
-                Operator::DoesNotExist => value.is_none(),
+        self.requirements.iter().all(|it| it.holds(namespace).unwrap_or(true))
+    }
+
+    /// Whether it is known to speak for this namespace: for policies that let images in without
+    /// asking for anything, which loosen where they match.
+    pub fn surely_matches(&self, namespace: Namespace<'_>) -> bool {
+        self.requirements.iter().all(|it| it.holds(namespace).unwrap_or(false))
+    }
+}
+
+impl Requirement {
+    /// `None` where the label cannot be looked up.
+    fn holds(&self, namespace: Namespace<'_>) -> Option<bool> {
+        let value = match (self.key.as_str(), namespace) {
+            (NAME_LABEL, Namespace { name: Some(name), .. }) => Some(name),
+            (_, Namespace { labels: Some(labels), .. }) => {
+                labels.get(&self.key).map(String::as_str)
             }
+            _ => return None,
+        };
+        Some(match &self.operator {
+            Operator::In(values) => value.is_some_and(|value| values.contains(value)),
+            Operator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
         })
     }
 }

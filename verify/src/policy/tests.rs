@@ -268,6 +268,33 @@ fn k6_a_scope_that_cannot_be_read_matches() {
 }
 
 #[test]
+fn k14_a_namespace_that_cannot_be_looked_up_does_not_let_images_in_unverified() {
+    let mut open = policy("p", &["**"]);
+    open.rule = Rule::AllowUnverified { reason: "r".into() };
+    open.namespaces = requirement("env", Operator::In(["dev".to_owned()].into()));
+    let dev = BTreeMap::from([("env".to_owned(), "dev".to_owned())]);
+    let unlabelled = BTreeMap::new();
+    let matches = |policy: &Policy, labels| {
+        policy.matches(&image("nginx"), Namespace { name: Some("team"), labels })
+    };
+    assert!(matches(&open, Some(&dev)));
+    assert!(!matches(&open, Some(&unlabelled)));
+    assert!(!matches(&open, None));
+    for operator in [Operator::DoesNotExist, Operator::NotIn(["prod".to_owned()].into())] {
+        open.namespaces = requirement("env", operator);
+        assert!(!matches(&open, None));
+    }
+    // By its name, which every request has, it is told.
+    open.namespaces =
+        requirement("kubernetes.io/metadata.name", Operator::In(["team".to_owned()].into()));
+    assert!(matches(&open, None));
+    assert!(!open.matches(&image("nginx"), Namespace::default()));
+    // What asks for signatures, and what is broken, speaks for it all the same.
+    let strict = Policy { rule: policy("p", &[]).rule, ..open.clone() };
+    assert!(strict.matches(&image("nginx"), Namespace::default()));
+}
+
+#[test]
 fn exclusions_and_namespaces_narrow_a_policy() {
     let mut narrow = policy("p", &["example.com/**", "example.org/app"]);
     narrow.exclude = vec![pattern("example.com/public/*")];
