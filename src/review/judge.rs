@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::evidence::Evidence;
 use super::{ImageReview, ImageUse, Request, Subject};
+use crate::message;
 use crate::snapshot::Snapshot;
 
 /// A request, and what it is asked of.
@@ -67,7 +68,7 @@ impl<'a> Question<'a> {
                 Ok((reference, policies))
             }
             Err(error) => Err(Denial::InvalidReference {
-                image: usage.image.clone(),
+                image: message::one_line(&usage.image),
                 reason: error.to_string(),
             }),
         };
