@@ -34,6 +34,10 @@ const BODY_BYTES: usize = 8 << 20;
 /// Longest time in which a request's body has to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
+/// As much of every body is not accounted for: most reviews are no larger, and they go on while
+/// slow or large requests hold everything that is.
+const SMALL_BODY_BYTES: usize = 64 << 10;
+
 /// Most bytes of bodies held at one time, so that many large requests do not exhaust memory.
 const BODIES_BYTES: usize = 256 << 20;
 
@@ -189,7 +193,8 @@ impl<D: Decide> Admission<D> {
                 if size > BODY_BYTES {
                     return Err(Rejected::TooLarge);
                 }
-                let bytes = u32::try_from(chunk.len()).map_err(|_| Rejected::TooLarge)?;
+                let accounted = size.saturating_sub(SMALL_BODY_BYTES).min(chunk.len());
+                let bytes = u32::try_from(accounted).map_err(|_| Rejected::TooLarge)?;
                 held.merge(self.body_bytes.try_acquire_many(bytes).map_err(|_| Rejected::TooMany)?);
                 if first.is_empty() {
                     first = chunk;

@@ -10,10 +10,8 @@ use jiff::Timestamp;
 
 use super::evidence::Evidence;
 use super::{ImageReview, ImageUse, Request, Subject};
+use crate::message;
 use crate::snapshot::Snapshot;
-
-/// Most characters of a string that is no reference to be repeated to its author.
-const QUOTED_CHARS: usize = 256;
 
 /// A request, and what it is asked of.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +65,7 @@ impl<'a> Question<'a> {
                 Ok((reference, selected))
             }
             Err(error) => Err(Denial::InvalidReference {
-                image: quotable(&usage.image),
+                image: message::one_line(&usage.image),
                 reason: error.to_string(),
             }),
         };
@@ -160,11 +158,6 @@ fn pins(selected: &[Selected<'_>], decision: &Decision) -> bool {
         && verified_by_a_pinning_policy
         && !denying.any(|(tags, _)| tags == Tags::RequireDigest)
         && decision.effect() != Effect::Deny
-}
-
-/// A string that is no reference, fit for one line of a message or a log.
-fn quotable(text: &str) -> String {
-    text.chars().take(QUOTED_CHARS).flat_map(char::escape_debug).collect()
 }
 
 fn ask(
