@@ -313,6 +313,13 @@ fn r8_a_policy_for_a_host_is_not_found_for_its_name_elsewhere() {
     assert_eq!(found("registry.example.com:5000/a"), 0);
 }
 
+#[test]
+fn a_set_tells_its_policies_in_their_order() {
+    let set = PolicySet::new(vec![policy("b", &["**"]), policy("a", &["r.example/**"])]);
+    let names: Vec<&str> = set.policies().iter().map(|policy| policy.name.as_str()).collect();
+    assert_eq!(names, ["b", "a"]);
+}
+
 proptest! {
     #[test]
     fn the_index_finds_what_a_scan_finds(

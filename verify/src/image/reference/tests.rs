@@ -143,6 +143,7 @@ fn lengths_end_where_distribution_says() {
         reason(&format!("r.example/{path}a")),
         "its name has 256 characters, at most 255 are allowed"
     );
+    assert_eq!(reason(&"a".repeat(1024)), "its name has 1042 characters, at most 255 are allowed");
     assert_eq!(reason(&"a".repeat(1025)), "it has 1025 characters, at most 1024 are allowed");
 }
 
