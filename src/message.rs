@@ -12,6 +12,10 @@ use countersign_verify::policy::Action;
 
 use crate::review::{ImageReview, Review};
 
+/// Most characters of a path and an image that are repeated to their author: more than any
+/// reference has.
+const WRITTEN_CHARS: usize = 1500;
+
 /// Most key ids, or other things to be disclosed, in one message.
 const DISCLOSED: usize = 5;
 
@@ -95,9 +99,9 @@ fn place(image: &ImageReview) -> String {
     one_line(&format!("{} {}", image.usage.path, image.usage.image))
 }
 
-/// What an author wrote cannot add lines of its own to a message.
+/// What an author wrote cannot add lines of its own to a message, nor be all of it.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().take(WRITTEN_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Who refuses, in the order met: `TrustPolicy "a", "b" and the installation's default`.
@@ -147,6 +151,7 @@ fn explain(verdict: &PolicyVerdict, refusal: &Refusal) -> Vec<String> {
 pub fn told(refusal: &Refusal, disclose: bool) -> String {
     match refusal {
         Refusal::Denied(denial) => denied(denial, disclose),
+        Refusal::Unavailable(unavailable) if disclose => unavailable.to_string(),
         Refusal::Unavailable(unavailable) => next_step(unavailable),
     }
 }
@@ -161,6 +166,9 @@ fn denied(denial: &Denial, disclose: bool) -> String {
         }
         Denial::RootNotPinned { found, .. } if disclose && !found.is_empty() => {
             format!("{denial}; found {}", some(found))
+        }
+        Denial::InvalidPolicy { field, .. } if !disclose => {
+            format!("{field} cannot be used; Countersign's log says why")
         }
         Denial::NotPinned => format!(
             "{denial}; write the image as NAME@sha256:..., or check that the mutating webhook runs"
@@ -177,6 +185,10 @@ fn next_step(unavailable: &Unavailable) -> String {
         }
         Unavailable::SourceUnavailable { .. } => {
             format!("{unavailable}; Countersign's log says why")
+        }
+        Unavailable::CredentialsUnavailable { .. } => {
+            "the credentials for its registry could not be read; Countersign's log says why"
+                .to_owned()
         }
         _ => unavailable.to_string(),
     }

@@ -129,7 +129,8 @@ impl Source {
         yaml
     }
 
-    fn config_map(&self) -> String {
+    /// The ConfigMap that it names, as YAML.
+    pub fn config_map(&self) -> String {
         format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {}-ca\ndata:\n  ca.crt: |\n{}",
             self.name,
@@ -202,13 +203,13 @@ impl Policies {
         &self.folder
     }
 
-    /// Writes a source, and the ConfigMap and the Secret that it names.
+    /// Writes a source, and the ConfigMap and the Secret that it names, into one file.
     pub fn source(&self, source: &Source) -> Outcome<()> {
+        let mut yaml = format!("{}---\n{}", source.yaml(), source.config_map());
         if let Some((user, password)) = &source.credentials {
-            self.write(&format!("secret-{}-login", source.name), &source.secret(user, password))?;
+            let _ = write!(yaml, "---\n{}", source.secret(user, password));
         }
-        self.write(&format!("source-{}", source.name), &source.yaml())?;
-        self.write(&format!("configmap-{}-ca", source.name), &source.config_map())
+        self.write(&format!("source-{}", source.name), &yaml)
     }
 
     /// Writes a policy.

@@ -3,8 +3,8 @@
 use countersign_e2e::Outcome;
 use countersign_e2e::countersign::{command, verify};
 use countersign_e2e::front::Mode;
-use countersign_e2e::lab::Lab;
-use countersign_e2e::policies::Policy;
+use countersign_e2e::lab::{Lab, SOURCE};
+use countersign_e2e::policies::{Policies, Policy, Source};
 use serde_json::Value;
 
 const REPOSITORY: &str = "payments/api";
@@ -130,13 +130,22 @@ fn a_policy_that_only_warns_lets_in_and_says_so() -> Outcome<()> {
 fn pin_prints_resources_that_verify_the_image() -> Outcome<()> {
     let lab = Lab::start()?;
     let signed = lab.trusted(REPOSITORY, "1.4")?;
-    let source = lab.policies.folder().join("source-corp-notary.yaml");
-    let (source, image) = (source.display().to_string(), signed.tagged("1.4"));
-    let finished = command(&["pin", &image, "--source", &source])?.success()?;
     let key = lab.signer.pin(&signed.name)?;
-    let first_line = key.lines().nth(1).unwrap_or_default();
-    assert!(finished.stdout.contains(first_line), "{finished}");
-    assert!(finished.stdout.contains("kind: TrustSource"), "{finished}");
-    assert!(finished.stdout.contains("kind: TrustPolicy"), "{finished}");
+    // A source that knows another repository only.
+    let source = Source::new(SOURCE, lab.front.url(), &lab.authority.pem());
+    let source = source.pin("elsewhere", "registry.example.com/elsewhere", &key);
+    let drafts = Policies::new(&lab.folder("drafts"))?;
+    drafts.source(&source)?;
+    let file = drafts.folder().join("source-corp-notary.yaml").display().to_string();
+    let image = signed.tagged("1.4");
+    let printed = command(&["pin", &image, "--source", &file])?.success()?.stdout;
+
+    let policies = Policies::new(&lab.folder("printed"))?;
+    policies.write("printed", &printed)?;
+    policies.write("authority", &source.config_map())?;
+    let mut config = lab.config();
+    config.policies = policies.folder().to_owned();
+    let verified = verify(&config, None, &[&image])?;
+    assert_eq!(verified.code, Some(0), "{printed}\n{verified}");
     Ok(())
 }

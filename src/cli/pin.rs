@@ -1,6 +1,6 @@
 //! `countersign pin`: the resources for an image that is signed already.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -27,10 +27,10 @@ const PEM_LINE: usize = 64;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A file with one TrustSource, and the ConfigMap and Secret that it names: the pin is added
-    /// to it
-    #[arg(long, value_name = "FILE", conflicts_with = "server")]
-    source: Option<PathBuf>,
+    /// A file or folder with one TrustSource, and the ConfigMap and Secret that it names; may
+    /// repeat. The pin is added to it
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "server")]
+    source: Vec<PathBuf>,
     /// The Notary server, where there is no TrustSource yet; without both, docker's own choice:
     /// notary.docker.io for docker.io, else the registry's host
     #[arg(long, value_name = "URL", env = "DOCKER_CONTENT_TRUST_SERVER")]
@@ -62,9 +62,9 @@ fn usage(problem: impl ToString) -> Failed {
 async fn pin(args: &Args) -> Result<String, Failed> {
     let image = Reference::parse(&args.image)
         .map_err(|error| usage(format!("\"{}\" is not an image reference: {error}", args.image)))?;
-    let place = match &args.source {
-        Some(file) => Place::of_source(file)?,
-        None => Place::of_server(args.server.as_ref(), &image)?,
+    let place = match args.source.as_slice() {
+        [] => Place::of_server(args.server.as_ref(), &image)?,
+        files => Place::of_source(files)?,
     };
     let root = fetch_root(&place, &image).await?;
     Ok(resources(&place, &image, &root))
@@ -91,9 +91,9 @@ impl Place {
         Ok(Self { url, connection: Connection::default(), name, spec })
     }
 
-    fn of_source(file: &Path) -> Result<Self, Failed> {
+    fn of_source(files: &[PathBuf]) -> Result<Self, Failed> {
         let all = |problems: Vec<String>| usage(problems.join("\n"));
-        let resources = api::read(&[file.to_owned()])
+        let resources = api::read(files)
             .map_err(|problems| all(problems.iter().map(ToString::to_string).collect()))?;
         let compiled = api::compile(&resources, Timestamp::now());
         let one = (resources.sources.as_slice(), compiled.sources.into_values().next());
@@ -105,7 +105,10 @@ impl Place {
                 spec: serde_json::to_value(document.spec.as_ref().ok()).unwrap_or_default(),
             }),
             ([_], None) => Err(all(compiled.problems.iter().map(ToString::to_string).collect())),
-            _ => Err(usage(format!("{}: it has to hold exactly one TrustSource", file.display()))),
+            (sources, _) => Err(usage(format!(
+                "--source: {} TrustSources were found; it has to be exactly one",
+                sources.len()
+            ))),
         }
     }
 }

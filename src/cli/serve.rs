@@ -64,7 +64,7 @@ pub(super) async fn run(args: Args) -> Exit {
 async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
     let one = |error: &dyn std::fmt::Display| vec![error.to_string()];
     telemetry::init(args.log_format, &args.log, lines).map_err(|error| one(&error))?;
-    let mut registry = Registry::default();
+    let mut registry = Registry::with_prefix("countersign");
     let metrics = Metrics::register(&mut registry);
     Metrics::watch_lines(&mut registry, lines);
 

@@ -21,7 +21,7 @@ use crate::singleflight::SingleFlight;
 pub use memory::{MemoryError, MemoryStore};
 
 /// How long one update of a repository may take, whoever waits for it and for how long.
-const UPDATE_TIMEOUT: Duration = Duration::from_secs(20);
+const UPDATE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Repositories kept at hand.
 const REPOSITORIES: u64 = 10_000;

@@ -53,3 +53,14 @@ pub const ROOT_BATCH: u64 = 8;
 /// How far ahead a root certificate's NotBefore may be, in hours. Source: notary's Go client
 /// (`ValidateCertificate`, one day).
 pub const CERTIFICATE_AHEAD_HOURS: i64 = 24;
+
+/// Most delegations that one targets file may list, loaded or not, so that a lookup's work stays
+/// bounded: well above [`DELEGATIONS`].
+pub const DELEGATIONS_LISTED: usize = 256;
+
+/// Most path prefixes of one delegation, for the same reason as [`DELEGATIONS_LISTED`].
+pub const DELEGATION_PATHS: usize = 256;
+
+/// Most tags of one role that are looked up for one digest, before it is refused: a digest has a
+/// handful of tags, and the first that resolves to it is enough.
+pub const DIGEST_TAGS: usize = 256;

@@ -6,5 +6,6 @@ mod pattern;
 mod reference;
 
 pub use digest::{Algorithm, Digest, InvalidDigest};
+pub(crate) use grammar::is_tag;
 pub use pattern::{InvalidPattern, Pattern};
 pub use reference::{InvalidReference, Reference};

@@ -6,10 +6,11 @@ use jiff::Timestamp;
 
 use super::metadata::Entry;
 use super::repository::{Repository, Role, RoleState, unpublished};
-use super::role::{RELEASES, TARGETS, parent};
+use super::role::{RELEASES, TARGETS};
 use super::update::check_expiry;
 use super::{Lookup, Wanted};
-use crate::image::{Algorithm, Digest};
+use crate::image::{Algorithm, Digest, is_tag};
+use crate::limits;
 use crate::outcome::{Denial, KeyFingerprint, Proof, Refusal};
 
 /// An entry, in the role that answers for its name.
@@ -64,6 +65,19 @@ impl Repository {
         }
     }
 
+    /// Whether the accepted roles have signed this tag at all, for whatever image.
+    ///
+    /// # Errors
+    /// As for [`Repository::find`], but for the digest and size.
+    pub fn signs_tag(&self, lookup: &Lookup, tag: &str, now: Timestamp) -> Result<(), Refusal> {
+        // Signed for an image that nobody has: every other check is made.
+        let nothing = Digest::sha256(b"");
+        match self.find(lookup, Wanted::Tag { tag, digest: &nothing, size: None }, now) {
+            Ok(_) | Err(Refusal::Denied(Denial::DigestMismatch { .. })) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
     fn trail(&self, now: Timestamp) -> Result<Trail, Denial> {
         let mut trail = Trail { now, expires: Timestamp::MAX };
         trail.rely_on("root", self.base.root.expires)?;
@@ -99,8 +113,7 @@ impl Repository {
                     return Ok(Some(hit));
                 }
             }
-            Some(_) => {}
-            None => self.not_remembered(|role| role == RELEASES)?,
+            _ => {}
         }
         Ok(hit(TARGETS, targets, name))
     }
@@ -126,20 +139,7 @@ impl Repository {
                 return Ok(Some(hit));
             }
         }
-        self.not_remembered(|other| {
-            parent(other) == Some(role_name) && role.delegation(other).is_none()
-        })?;
         Ok(None)
-    }
-
-    /// Refuses where a role on the path was seen before and is not delegated to any more.
-    fn not_remembered(&self, on_path: impl Fn(&str) -> bool) -> Result<(), Denial> {
-        match self.memory.roles.iter().find(|(role, _)| on_path(role)) {
-            Some((role, floor)) => {
-                Err(Denial::Rollback { role: role.clone(), found: 0, remembered: floor.version })
-            }
-            None => Ok(()),
-        }
     }
 
     fn docker_tag(
@@ -169,7 +169,13 @@ impl Repository {
         let mut tried = BTreeSet::new();
         for role in [RELEASES, TARGETS] {
             let Some(RoleState::Good(role)) = self.roles.get(role) else { continue };
-            for name in names_of(role, digest).filter(|name| tried.insert(*name)) {
+            let names = names_of(role, digest).filter(|name| tried.insert(*name));
+            for (count, name) in names.enumerate() {
+                if count == limits::DIGEST_TAGS {
+                    let what = format!("the number of tags of digest {digest}");
+                    let limit = limits::DIGEST_TAGS as u64;
+                    return Err(Denial::LimitExceeded { what, limit }.into());
+                }
                 let mut trail = self.trail(now)?;
                 match self.resolve(name, &mut trail) {
                     Ok(Some(hit)) if is_accepted(hit.role) && is_same(hit.entry, digest) => {
@@ -183,9 +189,8 @@ impl Repository {
         // What may have signed it and cannot be read is the cause, rather than that nobody has.
         let mut trail = self.trail(now)?;
         let targets = self.targets(&mut trail)?;
-        match targets.delegation(RELEASES) {
-            Some(_) => drop(self.good(RELEASES, &mut trail)?),
-            None => self.not_remembered(|role| role == RELEASES)?,
+        if targets.delegation(RELEASES).is_some() {
+            self.good(RELEASES, &mut trail)?;
         }
         let unsigned = || {
             let signed = |role: &Role| role.entries.values().any(|entry| is_same(entry, digest));
@@ -248,10 +253,7 @@ impl Repository {
             let ends = below.match_indices('/').map(|(at, _)| start + at).chain([role_name.len()]);
             for end in ends {
                 let name = &role_name[..end];
-                let Some(delegation) = role.delegation(name) else {
-                    self.not_remembered(|other| other == name)?;
-                    return Err(not_delegated().into());
-                };
+                let delegation = role.delegation(name).ok_or_else(not_delegated)?;
                 paths = Some(delegation);
                 role = match self.good(name, trail)? {
                     Some(role) => role,
@@ -298,15 +300,8 @@ fn hit<'r>(role_name: &'r str, role: &'r Role, name: &str) -> Option<Hit<'r>> {
 /// The tags that a role itself signs for a digest.
 fn names_of<'r>(role: &'r Role, digest: &'r Digest) -> impl Iterator<Item = &'r str> {
     let same = role.entries.iter().filter(|(_, entry)| is_same(entry, digest));
+    // Entries of any other name are not images of this repository.
     same.map(|(name, _)| name.as_str()).filter(|name| is_tag(name))
-}
-
-/// distribution's grammar of a tag: entries of any other name are not images of this repository.
-fn is_tag(name: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    (1..=128).contains(&name.len())
-        && name.bytes().next().is_some_and(word)
-        && name.bytes().all(|byte| word(byte) || matches!(byte, b'.' | b'-'))
 }
 
 fn compare(entry: &Entry, digest: &Digest) -> Match {

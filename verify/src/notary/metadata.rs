@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::canonical::{Value, canonical, parse};
 use super::node::Node;
-use super::role::{Delegation, KeyTable, RoleKeys, TARGETS, read_keys};
+use super::role::{Delegation, KeyTable, RoleKeys, TARGETS, check_count, read_keys};
 use crate::limits;
 use crate::outcome::Denial;
 
@@ -43,12 +43,7 @@ impl Envelope {
         let mut whole = parse(file, bytes)?;
         let node = Node::whole(file, &whole);
         let listed = node.get("signatures")?.elements()?;
-        if listed.len() > limits::SIGNATURES {
-            return Err(Denial::LimitExceeded {
-                what: format!("the number of signatures on {file}"),
-                limit: limits::SIGNATURES as u64,
-            });
-        }
+        check_count(node, "signatures", listed.len(), limits::SIGNATURES)?;
         let signatures = listed.map(Signature::read).collect::<Result<_, _>>()?;
         node.get("signed")?.object()?;
         let signed = whole.take("signed");
@@ -240,7 +235,9 @@ fn read_delegations(node: Node<'_>, role: &str) -> Result<Vec<Delegation>, Denia
     let mut delegations = Vec::new();
     let mut names = BTreeSet::new();
     if let Some(listed) = node.optional("roles")? {
-        for listed in listed.elements()? {
+        let listed = listed.elements()?;
+        check_count(node, "delegations", listed.len(), limits::DELEGATIONS_LISTED)?;
+        for listed in listed {
             let delegation = Delegation::read(listed, &table, role)?;
             if !names.insert(delegation.name.clone()) {
                 return Err(node.malformed(format!("it delegates to {} twice", delegation.name)));

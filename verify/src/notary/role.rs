@@ -38,18 +38,27 @@ pub(super) struct RoleKeys {
     threshold: u64,
 }
 
+/// Refuses more of something in one file than its limit.
+pub(super) fn check_count(
+    node: Node<'_>,
+    what: &str,
+    count: usize,
+    limit: usize,
+) -> Result<(), Denial> {
+    if count > limit {
+        let what = format!("the number of {what} in {}", node.file());
+        return Err(Denial::LimitExceeded { what, limit: limit as u64 });
+    }
+    Ok(())
+}
+
 /// The key table of a root or targets file.
 pub(super) type KeyTable = BTreeMap<String, Arc<Key>>;
 
 /// Reads a key table; each key must be listed under its own id.
 pub(super) fn read_keys(node: Node<'_>) -> Result<KeyTable, Denial> {
     let members = node.members()?;
-    if members.len() > limits::KEYS {
-        return Err(Denial::LimitExceeded {
-            what: format!("the number of keys in {}", node.file()),
-            limit: limits::KEYS as u64,
-        });
-    }
+    check_count(node, "keys", members.len(), limits::KEYS)?;
     members.map(|(id, key)| Ok((id.to_owned(), Arc::new(Key::read(id, key)?)))).collect()
 }
 
@@ -158,7 +167,9 @@ impl Delegation {
         }
         let mut paths = Vec::new();
         if let Some(listed) = node.optional("paths")? {
-            for path in listed.elements()? {
+            let listed = listed.elements()?;
+            check_count(node, "paths of one delegation", listed.len(), limits::DELEGATION_PATHS)?;
+            for path in listed {
                 paths.push(path.string()?.to_owned());
             }
         }

@@ -216,7 +216,12 @@ impl RootFile {
         until: impl Fn(&str, &Key) -> Option<Timestamp>,
     ) -> Option<Timestamp> {
         let mut times = BTreeMap::new();
+        let signed = |id: &str| self.envelope.signatures.iter().any(|it| it.key_id == id);
         let keys = self.keys.filter(|id, key| {
+            // Chains of certificates are worth building for signers only.
+            if !signed(id) {
+                return false;
+            }
             let (Some(until), Some(fingerprint)) = (until(id, key), key.fingerprint()) else {
                 return false;
             };

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::metadata::{Envelope, FileMeta, Header, Listing, Targets, check_length};
 use super::pin::Pin;
 use super::repository::{Base, Repository, Role, RoleState, Standing};
-use super::role::{Delegation, RoleKeys, TARGETS};
+use super::role::{Delegation, RELEASES, RoleKeys, TARGETS};
 use super::root::{Judge, Progress, TrustedRoot, Walk};
 use super::{Floor, Memory};
 use crate::limits;
@@ -51,6 +51,8 @@ pub struct Update<'p> {
     snapshot: Option<(Standing, BTreeMap<String, FileMeta>)>,
     roles: BTreeMap<String, RoleState>,
     wanted: BTreeMap<String, Pending>,
+    /// Delegations loaded or to be loaded.
+    delegations: usize,
 }
 
 /// A role that can be loaded now.
@@ -75,6 +77,7 @@ impl<'p> Update<'p> {
             snapshot: None,
             roles: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            delegations: 0,
         }
     }
 
@@ -132,7 +135,9 @@ impl<'p> Update<'p> {
     /// # Errors
     /// Where it is malformed, not signed as the root says, older than one seen before, or expired.
     pub fn timestamp(&mut self, bytes: &[u8]) -> Result<(), Denial> {
-        let root = self.root.as_ref().ok_or_else(|| out_of_order(TIMESTAMP))?;
+        let (Some(root), None) = (&self.root, &self.timestamp) else {
+            return Err(out_of_order(TIMESTAMP));
+        };
         let keys = root.root.timestamp.clone();
         let envelope = Envelope::read(TIMESTAMP, bytes, limits::TIMESTAMP_BYTES)?;
         let mut listing = Listing::read(&envelope, "Timestamp")?;
@@ -191,12 +196,14 @@ impl<'p> Update<'p> {
             Ok(bytes) => self.load(role, &pending, bytes).map_err(Refusal::from),
             Err(unavailable) => Err(unavailable.into()),
         };
-        let delegations = match &loaded {
+        let mut delegations = match &loaded {
             Ok(loaded) => loaded.delegations.clone(),
             Err(_) => Vec::new(),
         };
         let state = loaded.map_or_else(RoleState::Bad, |role| RoleState::Good(Box::new(role)));
         self.roles.insert(role.to_owned(), state);
+        // Where there are too many, Docker's own comes first.
+        delegations.sort_by_key(|delegation| delegation.name != RELEASES);
         for Delegation { name, keys, paths } in delegations {
             self.expect(name, keys, paths);
         }
@@ -229,6 +236,7 @@ impl<'p> Update<'p> {
                 Err(denial) => RoleState::Bad(denial.into()),
                 Ok(()) => {
                     let file = file.clone();
+                    self.delegations += usize::from(name != TARGETS);
                     self.wanted.insert(name, Pending { file, keys, paths });
                     return;
                 }
@@ -246,9 +254,7 @@ impl<'p> Update<'p> {
         if name.matches('/').count() > limits::DELEGATION_DEPTH {
             return exceeded("the depth of delegations", limits::DELEGATION_DEPTH);
         }
-        let loaded = self.roles.values().filter(|state| !matches!(state, RoleState::Unpublished));
-        // `targets` itself is not a delegation.
-        if loaded.count() + self.wanted.len() > limits::DELEGATIONS {
+        if self.delegations >= limits::DELEGATIONS && name != TARGETS {
             return exceeded("the number of delegations", limits::DELEGATIONS);
         }
         Ok(())

@@ -67,9 +67,12 @@ pub struct File {
     pub signers: Vec<Signer>,
 }
 
+/// Files by what they sign and by whom.
+type Sealed = HashMap<(Vec<u8>, Vec<String>), Vec<u8>>;
+
 thread_local! {
     /// What has been signed before: a server does not sign a file twice, and neither does a test.
-    static SEALED: RefCell<HashMap<(Vec<u8>, Vec<String>), Vec<u8>>> = RefCell::default();
+    static SEALED: RefCell<Sealed> = RefCell::default();
 }
 
 impl File {
@@ -230,7 +233,8 @@ impl Repo {
 
     /// Sets `targets`' own entries.
     pub fn targets(&mut self, tags: &[(&str, &str)]) {
-        self.set_role("targets", tags, &[self.targets_key.clone()]);
+        let key = self.targets_key.clone();
+        self.set_role("targets", tags, &[key]);
     }
 
     /// Adds a delegation to the parent, without a file.

@@ -4,11 +4,12 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod builder;
-mod keys;
 mod signer;
 
-mod canonical;
+mod certificates;
+mod delegations;
 mod every_byte;
+mod keys;
 mod lookup_docker;
 mod lookup_required;
 mod memory;

@@ -376,6 +376,7 @@ fn files_out_of_their_order_are_refused() {
     update.root(files.root()).unwrap_err();
     update.snapshot(&files.snapshot).unwrap_err();
     update.timestamp(&files.timestamp).unwrap();
+    update.timestamp(&files.timestamp).unwrap_err();
     update.finish().unwrap_err();
     // A wanted role that is never given.
     let mut update = new();

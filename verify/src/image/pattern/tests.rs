@@ -126,17 +126,19 @@ fn a_tag_or_digest_covers_only_itself() {
 
 #[test]
 fn literal_parts_and_specificity() {
-    for (text, host, name, specificity) in [
-        ("**", None, None, 0),
-        ("*/app", None, None, 1),
-        ("*.example.com/app", None, None, 1),
-        ("R.example:5000/**", Some("r.example:5000"), None, 1),
-        ("r.example/a/b-*", Some("r.example"), None, 2),
-        ("r.example/a/b", Some("r.example"), Some("r.example/a/b"), 3),
+    for (text, host, name, prefix, specificity) in [
+        ("**", None, None, "", 0),
+        ("*/app", None, None, "", 1),
+        ("*.example.com/app", None, None, "", 1),
+        ("R.example:5000/**", Some("r.example:5000"), None, "r.example:5000", 1),
+        ("r.example/a/b-*", Some("r.example"), None, "r.example/a", 2),
+        ("r.example/a/*/b", Some("r.example"), None, "r.example/a", 3),
+        ("r.example/a/b", Some("r.example"), Some("r.example/a/b"), "r.example/a/b", 3),
     ] {
         let pattern = pattern(text);
         assert_eq!(pattern.literal_host(), host, "{text}");
         assert_eq!(pattern.literal_name(), name, "{text}");
+        assert_eq!(pattern.literal_prefix(), prefix, "{text}");
         assert_eq!(pattern.specificity(), specificity, "{text}");
     }
     assert_eq!(Pattern::everything(), pattern("**"));
@@ -203,6 +205,16 @@ fn r8_refuses_what_could_never_match_and_says_what_to_write() {
     ] {
         assert_eq!(Pattern::parse(text), Err(InvalidPattern(expected)), "{text}");
     }
+}
+
+#[test]
+fn t2_a_pattern_is_as_long_as_a_reference_may_be() {
+    let longest = format!("r.example/{}", "a".repeat(REFERENCE_BYTES - "r.example/".len()));
+    assert_eq!(pattern(&longest).as_str(), longest);
+    assert_eq!(
+        Pattern::parse(&format!("{longest}a")),
+        Err(InvalidPattern("it is longer than 1024 bytes".to_owned()))
+    );
 }
 
 #[test]
