@@ -359,15 +359,15 @@ fn failed(webhook: Webhook) -> Answer {
 
 fn unknown_kind(request: &Request<'_>) -> Answer {
     let group = if request.kind.group.is_empty() { "v1" } else { &request.kind.group };
+    let kind = &*request.kind.kind;
     let message = format!(
-        "countersign does not know where {group}/{} keeps its pod template; remove it from the \
-         webhook's rules or add it to customKinds",
-        &*request.kind.kind
+        "countersign does not know where {group}/{kind} keeps its pod template; remove it from \
+         the webhook's rules, or start countersign with --custom-kind {group}/{kind}=PATH"
     );
     Answer::forbidden("UnknownKind", message)
 }
 
-/// Nothing runs without a pod spec; a path in customKinds that leads nowhere should be noticed.
+/// Nothing runs without a pod spec; a custom kind's path that leads nowhere should be noticed.
 fn no_template(configured: Option<&str>) -> Answer {
     let warning = |path| format!("countersign found no pod template at {path}: nothing to verify");
     configured.map_or_else(Answer::allowed, |path| Answer::warned(warning(path)))
