@@ -27,6 +27,9 @@ pub(crate) const TAG: &str = "1.0";
 pub(crate) const FILES: [&str; 5] =
     ["root", "timestamp", "snapshot", "targets", "targets/releases"];
 
+/// Policies in one file: less than the 1,024 documents that one may have.
+const FILE_POLICIES: usize = 500;
+
 const REPOSITORY: &str = "payments/api";
 
 /// An image, and where its signatures and its tag are found.
@@ -139,10 +142,14 @@ impl World {
         let host = image.name.split_once('/').context("an image without a registry")?.0;
         let others = (1..count).map(|team| format!("{host}/team-{team}/**"));
         let all = others.chain([image.name.clone()]).enumerate();
-        let yaml = all.map(|(number, include)| {
-            Policy::new(&format!("policy-{number}"), &include, "notary").yaml()
-        });
-        policies.write("policies", &yaml.collect::<Vec<_>>().join("---\n"))?;
+        let yaml: Vec<String> = all
+            .map(|(number, include)| {
+                Policy::new(&format!("policy-{number}"), &include, "notary").yaml()
+            })
+            .collect();
+        for (number, documents) in yaml.chunks(FILE_POLICIES).enumerate() {
+            policies.write(&format!("policies-{number}"), &documents.join("---\n"))?;
+        }
         let config = Config {
             registry_certs: Some(self.registry.certs().to_owned()),
             ..Config::new(policies.folder())

@@ -15,6 +15,12 @@ use crate::review::{ImageReview, Review};
 /// Most key ids, or other things to be disclosed, in one message.
 const DISCLOSED: usize = 5;
 
+/// Most images explained in one message: the API server passes it on to the author as it is.
+const EXPLAINED: usize = 20;
+
+/// Longest text of an author's that is repeated, in characters: no longer image reference is one.
+const REPEATED_CHARS: usize = countersign_verify::limits::REFERENCE_BYTES;
+
 /// Why a request is refused: a first line that says it all, then every failing image.
 pub fn denial(review: &Review) -> String {
     let denied: Vec<&ImageReview> =
@@ -28,7 +34,7 @@ pub fn denial(review: &Review) -> String {
         review.images.len(),
         Vec::from_iter(codes).join(", ")
     );
-    for image in &denied {
+    for image in denied.iter().take(EXPLAINED) {
         text.push_str(&format!("\n{}", place(image)));
         for (verdict, refusal) in image.decision.denying() {
             for line in explain(verdict, refusal) {
@@ -37,6 +43,9 @@ pub fn denial(review: &Review) -> String {
         }
         let image = one_line(&image.usage.image);
         text.push_str(&format!("\n  check: countersign verify {image}"));
+    }
+    if denied.len() > EXPLAINED {
+        text.push_str(&format!("\nand {} more images", denied.len() - EXPLAINED));
     }
     let help: BTreeSet<&str> =
         verdicts().filter_map(|(verdict, _)| verdict.help.as_deref()).collect();
@@ -95,9 +104,22 @@ fn place(image: &ImageReview) -> String {
     one_line(&format!("{} {}", image.usage.path, image.usage.image))
 }
 
-/// What an author wrote cannot add lines of its own to a message.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// What an author wrote cannot add lines of its own to a message, make it endless, or have it
+/// shown in another order than it is written.
+pub fn one_line(text: &str) -> String {
+    let mut chars = text.chars();
+    let shown = chars.by_ref().take(REPEATED_CHARS);
+    let mut line: String =
+        shown.map(|c| if c.is_control() || reorders(c) { ' ' } else { c }).collect();
+    if chars.next().is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// Line separators and the controls of bidirectional text (Unicode Standard Annex #9).
+fn reorders(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}')
 }
 
 /// Who refuses, in the order met: `TrustPolicy "a", "b" and the installation's default`.
@@ -147,6 +169,7 @@ fn explain(verdict: &PolicyVerdict, refusal: &Refusal) -> Vec<String> {
 pub fn told(refusal: &Refusal, disclose: bool) -> String {
     match refusal {
         Refusal::Denied(denial) => denied(denial, disclose),
+        Refusal::Unavailable(unavailable) if disclose => unavailable.to_string(),
         Refusal::Unavailable(unavailable) => next_step(unavailable),
     }
 }
@@ -161,6 +184,9 @@ fn denied(denial: &Denial, disclose: bool) -> String {
         }
         Denial::RootNotPinned { found, .. } if disclose && !found.is_empty() => {
             format!("{denial}; found {}", some(found))
+        }
+        Denial::InvalidPolicy { field, .. } if !disclose => {
+            format!("{field} cannot be used; Countersign's log says why")
         }
         Denial::NotPinned => format!(
             "{denial}; write the image as NAME@sha256:..., or check that the mutating webhook runs"
@@ -177,6 +203,10 @@ fn next_step(unavailable: &Unavailable) -> String {
         }
         Unavailable::SourceUnavailable { .. } => {
             format!("{unavailable}; Countersign's log says why")
+        }
+        Unavailable::CredentialsUnavailable { .. } => {
+            "the credentials for its registry could not be read; Countersign's log says why"
+                .to_owned()
         }
         _ => unavailable.to_string(),
     }

@@ -132,3 +132,6 @@ impl Decide for Arc<Reviewer> {
         Review { images }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,3 +149,33 @@ fn pin_prints_resources_that_verify_the_image() -> Outcome<()> {
     assert_eq!(verified.code, Some(0), "{printed}\n{verified}");
     Ok(())
 }
+
+#[test]
+fn serve_s_custom_kinds_are_read_and_wrong_ones_say_what_to_write() -> Outcome<()> {
+    let serve = |kind: &str| {
+        command(&[
+            "serve",
+            "--policies",
+            "nowhere",
+            "--tls-cert",
+            "x",
+            "--tls-key",
+            "x",
+            "--templates",
+            "Warn",
+            "--custom-kind",
+            kind,
+        ])
+    };
+    for (kind, says) in [
+        ("Rollout=spec.template", "GROUP/KIND=PATH"),
+        ("apps/Deployment=spec.template", "built in"),
+        ("argoproj.io/Rollout=spec..template", "path of the pod template"),
+        ("argoproj.io/Rollout=spec.template", "nowhere"),
+    ] {
+        let finished = serve(kind)?;
+        assert_eq!(finished.code, Some(2), "{finished}");
+        assert!(finished.stderr.contains(says), "{finished}");
+    }
+    Ok(())
+}

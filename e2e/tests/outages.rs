@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use countersign_e2e::front::{Mode, path};
 use countersign_e2e::lab::{Lab, refresh};
-use countersign_e2e::{Outcome, reviews};
+use countersign_e2e::{Context as _, Outcome, reviews};
 
 const REPOSITORY: &str = "payments/api";
 const ROLES: [&str; 4] = ["timestamp", "snapshot", "targets", "root"];
@@ -74,6 +74,33 @@ fn t8_replayed_metadata_is_not_believed_even_after_a_crash() -> Outcome<()> {
     countersign.kill()?;
     let restarted = lab.countersign("replica")?;
     restarted.pod(&by_digest)?.0.denied_as("Rollback")?;
+    Ok(())
+}
+
+#[test]
+fn k5_a_review_under_way_keeps_the_policies_that_it_began_with() -> Outcome<()> {
+    let lab = Lab::start()?;
+    let image = lab.trusted(REPOSITORY, "1.4")?.by_digest();
+    let countersign = lab.countersign("countersign")?;
+    lab.front.set(Mode::Silent);
+    let pod = reviews::create("payments", &reviews::pod("app", &image));
+    let open = "apiVersion: countersign.dev/v1alpha1\nkind: TrustPolicy\nmetadata:\n  name: payments\n\
+                spec:\n  match:\n    images:\n      include: [\"**\"]\n      exclude: []\n    \
+                namespaceSelector: {}\n  allowUnverified:\n    reason: open\n";
+    let begun = std::thread::scope(|scope| {
+        let begun = scope.spawn(|| countersign.review("/validate?timeout=9s", &pod).ok());
+        eventually(Duration::from_secs(3), || Ok(!lab.front.reads().is_empty()))?;
+        lab.policies.write("policy-payments", open)?;
+        // Who asks now is answered by the new policy, while the other still waits.
+        eventually(Duration::from_secs(5), || {
+            let review = countersign.review("/validate?timeout=2s", &pod)?;
+            Ok(review.allowed)
+        })?;
+        assert!(!begun.is_finished(), "it was to be overtaken");
+        Outcome::Ok(begun.join().ok().flatten())
+    })?;
+    let verdict = begun.context("no verdict")?;
+    assert!(!verdict.allowed && verdict.message.contains("payments"), "{verdict:?}");
     Ok(())
 }
 

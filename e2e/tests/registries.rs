@@ -4,11 +4,11 @@ use std::fs;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_e2e::Outcome;
 use countersign_e2e::countersign::Countersign;
 use countersign_e2e::lab::Lab;
 use countersign_e2e::policies::Policy;
 use countersign_e2e::registry::{Auth, PASSWORD, Registry, USER};
+use countersign_e2e::{Outcome, reviews};
 use serde_json::json;
 
 const REPOSITORY: &str = "payments/api";
@@ -23,6 +23,26 @@ fn r1_a_moved_tag_is_refused_and_the_signed_digest_still_gets_in() -> Outcome<()
     assert!(!verdict.message.contains(&signed.digest), "not to be disclosed: {}", verdict.message);
     countersign.pod(&other.by_digest())?.0.denied_as("Unsigned")?;
     countersign.pod(&signed.by_digest())?.0.admitted()?;
+    Ok(())
+}
+
+#[test]
+fn r3_a_registry_that_changes_its_answer_between_the_webhooks_changes_nothing() -> Outcome<()> {
+    let lab = Lab::start()?;
+    let signed = lab.trusted(REPOSITORY, "1.4")?;
+    let countersign = lab.countersign("countersign")?;
+    let pod = reviews::pod("app", &signed.tagged("1.4"));
+    let mutated = countersign.review("/mutate", &reviews::create("payments", &pod))?;
+    let other = lab.registry.push(REPOSITORY, "1.4", "something else")?;
+    assert_ne!(other.digest, signed.digest);
+    let pinned = reviews::patched(&pod, &mutated.patch)?;
+    let image = pinned["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
+    assert_eq!(image, format!("{}@{}", signed.tagged("1.4"), signed.digest));
+    countersign.review("/validate", &reviews::create("payments", &pinned))?.admitted()?;
+    // What was not pinned is not let in, whatever the registry says this time.
+    let tagged = reviews::create("payments", &pod);
+    countersign.review("/validate", &tagged)?.denied_as("NotPinned")?;
+    lab.countersign("afresh")?.review("/validate", &tagged)?.denied_as("DigestMismatch")?;
     Ok(())
 }
 

@@ -34,6 +34,10 @@ const BODY_BYTES: usize = 8 << 20;
 /// Longest time in which a request's body has to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
+/// As much of every body is not accounted for: most reviews are no larger, and they go on while
+/// slow or large requests hold everything that is.
+const SMALL_BODY_BYTES: usize = 64 << 10;
+
 /// Most bytes of bodies held at one time, so that many large requests do not exhaust memory.
 const BODIES_BYTES: usize = 256 << 20;
 
@@ -189,7 +193,8 @@ impl<D: Decide> Admission<D> {
                 if size > BODY_BYTES {
                     return Err(Rejected::TooLarge);
                 }
-                let bytes = u32::try_from(chunk.len()).map_err(|_| Rejected::TooLarge)?;
+                let accounted = size.saturating_sub(SMALL_BODY_BYTES).min(chunk.len());
+                let bytes = u32::try_from(accounted).map_err(|_| Rejected::TooLarge)?;
                 held.merge(self.body_bytes.try_acquire_many(bytes).map_err(|_| Rejected::TooMany)?);
                 if first.is_empty() {
                     first = chunk;
@@ -354,15 +359,15 @@ fn failed(webhook: Webhook) -> Answer {
 
 fn unknown_kind(request: &Request<'_>) -> Answer {
     let group = if request.kind.group.is_empty() { "v1" } else { &request.kind.group };
+    let kind = &*request.kind.kind;
     let message = format!(
-        "countersign does not know where {group}/{} keeps its pod template; remove it from the \
-         webhook's rules or add it to customKinds",
-        &*request.kind.kind
+        "countersign does not know where {group}/{kind} keeps its pod template; remove it from \
+         the webhook's rules, or start countersign with --custom-kind {group}/{kind}=PATH"
     );
     Answer::forbidden("UnknownKind", message)
 }
 
-/// Nothing runs without a pod spec; a path in customKinds that leads nowhere should be noticed.
+/// Nothing runs without a pod spec; a custom kind's path that leads nowhere should be noticed.
 fn no_template(configured: Option<&str>) -> Answer {
     let warning = |path| format!("countersign found no pod template at {path}: nothing to verify");
     configured.map_or_else(Answer::allowed, |path| Answer::warned(warning(path)))

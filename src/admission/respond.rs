@@ -21,6 +21,7 @@ const WARNINGS_CHARS: usize = 4000;
 
 /// What a refused template of pods means. Its pods are refused all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
 pub enum Templates {
     /// It is refused, so that the refusal is where the developer looks; missing evidence warns.
     #[default]

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::str::FromStr;
 
 use super::wire::{Container, GroupName, PodSpec};
 use crate::review::ImageUse;
 
 /// A custom kind that carries a pod template.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CustomKind {
     /// Its API group, as `argoproj.io`.
     pub group: String,
@@ -18,9 +18,29 @@ pub struct CustomKind {
     pub template: String,
 }
 
+/// Reads `GROUP/KIND=PATH`; the error says what to write.
+impl FromStr for CustomKind {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split_once('=').and_then(|(name, template)| {
+            let (group, kind) = name.split_once('/')?;
+            Some((group, kind, template))
+        });
+        match parts {
+            Some((group, kind, template)) if ![group, kind, template].contains(&"") => Ok(Self {
+                group: group.to_owned(),
+                kind: kind.to_owned(),
+                template: template.to_owned(),
+            }),
+            _ => Err("write it as GROUP/KIND=PATH, as in argoproj.io/Rollout=spec.template"),
+        }
+    }
+}
+
 /// Why a [`CustomKind`] cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("customKinds {group}/{kind}: {reason}")]
+#[error("--custom-kind {group}/{kind}: {reason}")]
 pub struct InvalidCustomKind {
     /// Its API group.
     pub group: String,

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, complain};
-use crate::admission::{self, Admission, Kinds, Settings};
+use crate::admission::{self, Admission, CustomKind, Kinds, Settings, Templates};
 use crate::config::ReviewArgs;
 use crate::server::{Readiness, ServeConfig, Server};
 use crate::telemetry::{self, DecisionLog, Format, Lines, Metrics};
@@ -40,6 +40,14 @@ pub(super) struct Args {
     /// Longest time for a review, in seconds; keep it below the webhooks' timeoutSeconds
     #[arg(long, value_name = "SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=29))]
     deadline: u64,
+    /// A kind that is not built in and carries a pod template, with the template's path, as
+    /// argoproj.io/Rollout=spec.template; may repeat
+    #[arg(long, value_name = "GROUP/KIND=PATH")]
+    custom_kind: Vec<CustomKind>,
+    /// What happens to workloads whose pods will be refused: Deny, or Warn. Their pods are refused
+    /// either way
+    #[arg(long, value_name = "ACTION", default_value = "Deny")]
+    templates: Templates,
     /// How the log is written, to standard error
     #[arg(long, value_name = "FORMAT", default_value = "json")]
     log_format: Format,
@@ -68,11 +76,11 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
     let metrics = Metrics::register(&mut registry);
     Metrics::watch_lines(&mut registry, lines);
 
+    let kinds = Kinds::new(&args.custom_kind).map_err(|error| one(&error))?;
     let (watch, snapshot) = Watch::start(args.review.policies.clone(), args.review.registries())?;
     let reviewer = Arc::new(args.review.reviewer(snapshot).map_err(|error| one(&error))?);
-    let kinds = Kinds::new(&[]).map_err(|error| one(&error))?;
-    let settings =
-        Settings { deadline: Duration::from_secs(args.deadline), ..Settings::new(kinds) };
+    let deadline = Duration::from_secs(args.deadline);
+    let settings = Settings { templates: args.templates, deadline, ..Settings::new(kinds) };
     let log = DecisionLog::new(lines.clone());
     let admission = Admission::new(Arc::clone(&reviewer), settings, metrics.clone(), log);
 

@@ -160,6 +160,11 @@ impl Authorizer {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(refused("it carries credentials"));
         }
+        // Token servers take several scopes: with one of its own, the server that challenges would
+        // get a token for what it chooses, by our credentials.
+        if url.query().is_some() {
+            return Err(refused("it carries a query"));
+        }
         let own = url.origin() == self.base.origin();
         if !own && !self.token_hosts.iter().any(|token_host| token_host.covers(&url)) {
             return Err(refused("neither the server itself nor one of its token hosts"));

@@ -154,6 +154,18 @@ fn an_image_cannot_write_lines_of_the_message() {
 }
 
 #[test]
+fn k12_a_message_is_bounded_and_shown_as_it_is_written() {
+    let long = "x".repeat(7 << 20);
+    let images = (0..1000).map(|_| image("a", &long, vec![verdict("p", Action::Deny, unsigned())]));
+    let text = denial(&Review { images: images.collect() });
+    assert!(text.len() < 64 << 10, "{}", text.len());
+    assert!(text.starts_with("1000 of 1000 images denied"));
+    assert!(text.contains("\nand 980 more images"), "{text}");
+    let turned = image("a", "r.example/\u{202e}x", vec![verdict("p", Action::Deny, unsigned())]);
+    assert!(!denial(&Review { images: vec![turned] }).contains('\u{202e}'));
+}
+
+#[test]
 fn exceptions_and_notes_are_warned_of() {
     let mut excepted = verified("p");
     excepted.finding = Finding::Excepted {

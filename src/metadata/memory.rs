@@ -1,9 +1,11 @@
 //! What is remembered of repositories: in the process, and in a state folder where there is one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use countersign_verify::notary::Memory;
@@ -13,22 +15,28 @@ use serde::{Deserialize, Serialize};
 /// Repositories whose versions are remembered where there is no state folder.
 const REMEMBERED: u64 = 100_000;
 
-/// The file whose lock orders the writers of a state folder.
-const LOCK: &str = ".lock";
+/// The file by which a state folder is tried at the start.
+const TRIAL: &str = ".lock";
+
+/// How long a lock is waited for. Writers hold one for the time of a small file's write.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often a lock that another process holds is tried.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// What is remembered is remembered of a repository in a source under a pin: another pin is
 /// another beginning.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) source: &'a str,
-    pub(super) repository: &'a str,
-    pub(super) anchor: &'a str,
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) source: String,
+    pub(super) repository: String,
+    pub(super) anchor: String,
 }
 
-impl Place<'_> {
+impl Place {
     /// Readable by its source, distinct by everything.
-    fn file_name(&self) -> String {
-        let whole = [self.source, self.repository, self.anchor].join("\n");
+    pub(super) fn file_name(&self) -> String {
+        let whole = [&*self.source, &*self.repository, &*self.anchor].join("\n");
         let hash = digest(&SHA256, whole.as_bytes());
         let hex: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         format!("{}-{hex}.json", self.source)
@@ -69,6 +77,17 @@ pub enum MemoryError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another process does not let go of a file.
+    #[error(
+        "{}: another process has held the lock for {} s; end that process, or give each \
+         installation a state folder of its own",
+        .path.display(),
+        LOCK_TIMEOUT.as_secs()
+    )]
+    Locked {
+        /// The file that is locked.
+        path: PathBuf,
+    },
 }
 
 /// The newest versions seen, by repository, source and pin. It only ever restricts.
@@ -92,16 +111,13 @@ impl MemoryStore {
 
     /// Remembers in a folder, which is made if it is not there. Processes may share it.
     pub fn in_folder(folder: &Path) -> Result<Self, MemoryError> {
-        let open = || {
-            fs::create_dir_all(folder)?;
-            lock(folder).map(drop)
-        };
-        open().map_err(io_error(folder))?;
+        fs::create_dir_all(folder).map_err(io_error(folder))?;
+        lock(&folder.join(TRIAL))?;
         Ok(Self { place: Store::Folder(folder.to_owned()) })
     }
 
-    /// What is remembered; nothing at first.
-    pub(super) fn load(&self, place: &Place<'_>) -> Result<Memory, MemoryError> {
+    /// What is remembered; nothing at first. Blocks.
+    pub(super) fn load(&self, place: &Place) -> Result<Memory, MemoryError> {
         match &self.place {
             Store::Process { memories, .. } => {
                 Ok(memories.get(&place.file_name()).unwrap_or_default())
@@ -110,8 +126,9 @@ impl MemoryStore {
         }
     }
 
-    /// Raises what is remembered to `memory`; what others raised meanwhile stays.
-    pub(super) fn raise(&self, place: &Place<'_>, memory: Memory) -> Result<(), MemoryError> {
+    /// Raises what is remembered to `memory`; what others raised meanwhile stays. Blocks, for a
+    /// few seconds at most where another process holds the lock.
+    pub(super) fn raise(&self, place: &Place, memory: Memory) -> Result<(), MemoryError> {
         match &self.place {
             Store::Process { memories, writer } => {
                 let _one_at_a_time = writer.lock();
@@ -122,7 +139,7 @@ impl MemoryStore {
             }
             Store::Folder(folder) => {
                 let path = folder.join(place.file_name());
-                let _one_at_a_time = lock(folder).map_err(io_error(folder))?;
+                let _one_at_a_time = lock(&path.with_extension("lock"))?;
                 let before = read(&path, place)?;
                 let merged = before.clone().merged(memory);
                 if merged == before {
@@ -140,13 +157,24 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> MemoryError {
 }
 
 /// Held until dropped, also against other processes.
-fn lock(folder: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).append(true).open(folder.join(LOCK))?;
-    file.lock()?;
-    Ok(file)
+fn lock(path: &Path) -> Result<File, MemoryError> {
+    let file = OpenOptions::new().create(true).append(true).open(path).map_err(io_error(path))?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_TIMEOUT => {
+                thread::sleep(LOCK_RETRY);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(MemoryError::Locked { path: path.to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(io_error(path)(error)),
+        }
+    }
 }
 
-fn read(path: &Path, place: &Place<'_>) -> Result<Memory, MemoryError> {
+fn read(path: &Path, place: &Place) -> Result<Memory, MemoryError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
@@ -156,18 +184,18 @@ fn read(path: &Path, place: &Place<'_>) -> Result<Memory, MemoryError> {
     let checkpoint: Checkpoint =
         serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
     let told = [&checkpoint.source, &checkpoint.repository, &checkpoint.anchor];
-    if told != [place.source, place.repository, place.anchor] {
+    if told != [&place.source, &place.repository, &place.anchor] {
         return Err(malformed(format!("it is about {} of {}", told[1], told[0])));
     }
     Ok(checkpoint.memory)
 }
 
 /// Replaces the file whole: after a crash it is the old one or the new one.
-fn write(path: &Path, place: &Place<'_>, memory: Memory) -> io::Result<()> {
+fn write(path: &Path, place: &Place, memory: Memory) -> io::Result<()> {
     let checkpoint = Checkpoint {
-        source: place.source.to_owned(),
-        repository: place.repository.to_owned(),
-        anchor: place.anchor.to_owned(),
+        source: place.source.clone(),
+        repository: place.repository.clone(),
+        anchor: place.anchor.clone(),
         memory,
     };
     let partial = path.with_extension("partial");
@@ -181,3 +209,6 @@ fn write(path: &Path, place: &Place<'_>, memory: Memory) -> io::Result<()> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_verify::notary::Repository;
+use countersign_verify::notary::{Memory, Repository};
 use countersign_verify::outcome::{Refusal, Unavailable};
 use moka::sync::Cache;
 use tokio::time::Instant;
@@ -70,7 +70,7 @@ struct Shared {
     entries: Cache<Key, Arc<Entry>>,
     flights: SingleFlight<Key, Result<Arc<Repository>, Refusal>>,
     endpoints: Cache<[u8; 32], Endpoint>,
-    memory: MemoryStore,
+    memory: Arc<MemoryStore>,
     clock: Arc<Clock>,
 }
 
@@ -81,7 +81,7 @@ impl Repositories {
             entries: Cache::new(REPOSITORIES),
             flights: SingleFlight::default(),
             endpoints: Cache::new(ENDPOINTS),
-            memory,
+            memory: Arc::new(memory),
             clock,
         };
         Self { shared: Arc::new(shared) }
@@ -144,20 +144,35 @@ impl Shared {
         let pin = live.source.pins.find(&live.repository)?;
         let endpoint = self.endpoint(live)?;
         let place = memory::Place {
-            source: &live.source.name,
-            repository: &live.repository,
-            anchor: &pin.anchor(),
+            source: live.source.name.clone(),
+            repository: live.repository.clone(),
+            anchor: pin.anchor(),
         };
-        let remembered = self.memory.load(&place).map_err(|error| unavailable(live, &error))?;
+        let remembered = self.load(live, place.clone()).await?;
         let update = notary::Fetch::new(&endpoint, live, pin, deadline);
         let now = self.clock.now();
         let (memory, verified) = update.run(&remembered, now).await;
         // Every verified step sticks, also of an update that fails later on, and before the new
         // set answers.
         if memory != remembered {
-            self.memory.raise(&place, memory).map_err(|error| unavailable(live, &error))?;
+            self.raise(live, place, memory).await?;
         }
         verified
+    }
+
+    async fn load(&self, live: &Live, place: memory::Place) -> Result<Memory, Unavailable> {
+        let store = Arc::clone(&self.memory);
+        blocking(live, move || store.load(&place)).await
+    }
+
+    async fn raise(
+        &self,
+        live: &Live,
+        place: memory::Place,
+        memory: Memory,
+    ) -> Result<(), Unavailable> {
+        let store = Arc::clone(&self.memory);
+        blocking(live, move || store.raise(&place, memory)).await
     }
 
     fn endpoint(&self, live: &Live) -> Result<Endpoint, Unavailable> {
@@ -165,6 +180,17 @@ impl Shared {
         self.endpoints
             .try_get_with(source.fingerprint, || endpoint(&source.url, &source.connection))
             .map_err(|error| unavailable(live, &error))
+    }
+}
+
+/// Waits for a state folder, which may be slow, without keeping other work from the thread.
+async fn blocking<T: Send + 'static>(
+    live: &Live,
+    work: impl FnOnce() -> Result<T, MemoryError> + Send + 'static,
+) -> Result<T, Unavailable> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| unavailable(live, &error)),
+        Err(error) => Err(unavailable(live, &error)),
     }
 }
 
@@ -205,3 +231,6 @@ pub fn cause(refusal: &Refusal) -> String {
         _ => refusal.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,11 +5,12 @@ use countersign_verify::notary::{Lookup, Wanted};
 use countersign_verify::outcome::{
     AuthorityOutcome, Decision, Denial, Effect, Finding, PolicyVerdict, Proof, Refusal, Unavailable,
 };
-use countersign_verify::policy::{Action, Authority, Namespace, Policy, Rule, Tags};
+use countersign_verify::policy::{Action, Authority, Namespace, Policy, Rule, Selected, Tags};
 use jiff::Timestamp;
 
 use super::evidence::Evidence;
 use super::{ImageReview, ImageUse, Request, Subject};
+use crate::message;
 use crate::snapshot::Snapshot;
 
 /// A request, and what it is asked of.
@@ -26,25 +27,22 @@ pub struct Question<'a> {
 /// An image and the policies that speak for it.
 pub(super) struct Plan<'a> {
     usage: &'a ImageUse,
-    image: Result<(Reference, Vec<&'a Policy>), Denial>,
+    image: Result<(Reference, Vec<Selected<'a>>), Denial>,
 }
 
 impl<'a> Plan<'a> {
     /// The image, where some policy wants it verified.
     pub(super) fn to_verify(&self) -> Option<&Reference> {
-        let (reference, policies) = self.image.as_ref().ok()?;
-        policies
-            .iter()
-            .any(|policy| matches!(policy.rule, Rule::Verify { .. }))
-            .then_some(reference)
+        let (reference, selected) = self.image.as_ref().ok()?;
+        selected.iter().any(|it| matches!(it.policy.rule, Rule::Verify { .. })).then_some(reference)
     }
 
     /// Every authority that is asked about the image.
     pub(super) fn authorities(&self) -> impl Iterator<Item = &'a Authority> + '_ {
         self.image
             .iter()
-            .flat_map(|(_, policies)| policies.iter())
-            .flat_map(|policy| authorities(policy))
+            .flat_map(|(_, selected)| selected.iter())
+            .flat_map(|selected| authorities(selected.policy))
     }
 }
 
@@ -63,11 +61,11 @@ impl<'a> Question<'a> {
     pub(super) fn plan(&self, usage: &'a ImageUse) -> Plan<'a> {
         let image = match Reference::parse(&usage.image) {
             Ok(reference) => {
-                let policies = self.snapshot.policies.select(&reference, self.namespace());
-                Ok((reference, policies))
+                let selected = self.snapshot.policies.select(&reference, self.namespace());
+                Ok((reference, selected))
             }
             Err(error) => Err(Denial::InvalidReference {
-                image: usage.image.clone(),
+                image: message::one_line(&usage.image),
                 reason: error.to_string(),
             }),
         };
@@ -76,7 +74,7 @@ impl<'a> Question<'a> {
 
     pub(super) fn judge(&self, plan: Plan<'a>, evidence: &Evidence, now: Timestamp) -> ImageReview {
         let usage = plan.usage.clone();
-        let (reference, policies) = match plan.image {
+        let (reference, selected) = match plan.image {
             Ok(image) => image,
             Err(denial) => {
                 let verdicts = vec![PolicyVerdict::by_installation(Action::Deny, denial)];
@@ -85,20 +83,33 @@ impl<'a> Question<'a> {
             }
         };
         let mut notes = Vec::new();
-        let mut verdicts: Vec<PolicyVerdict> = policies
+        let mut verdicts: Vec<PolicyVerdict> = selected
             .iter()
-            .map(|policy| self.verdict(policy, &reference, evidence, now, &mut notes))
+            .map(|it| self.verdict(it.policy, &reference, evidence, now, &mut notes))
             .collect();
-        if !policies.iter().any(|policy| policy.action == Action::Deny) {
-            verdicts.push(PolicyVerdict::by_installation(self.unmatched, Denial::NoMatchingPolicy));
-        }
+        verdicts.extend(self.own_verdict(&selected));
         let digest = match reference.digest() {
             Some(digest) => Some(digest.clone()),
             None => evidence.digest(&reference).and_then(Result::ok).map(|found| found.digest),
         };
         let decision = Decision { reference: Some(reference), digest, verdicts };
-        let pin = pins(&policies, &decision).then(|| decision.digest.clone()).flatten();
+        let pin = pins(&selected, &decision).then(|| decision.digest.clone()).flatten();
         ImageReview { usage, decision, pin, notes }
+    }
+
+    /// The installation's verdict, where no `Deny` policy surely speaks for the image.
+    fn own_verdict(&self, selected: &[Selected<'_>]) -> Option<PolicyVerdict> {
+        let denying = || selected.iter().filter(|it| it.policy.action == Action::Deny);
+        if denying().any(|it| it.certain) {
+            return None;
+        }
+        let refusal = if denying().next().is_some() {
+            let namespace = self.request.namespace.unwrap_or("-").to_owned();
+            Unavailable::NamespaceUnavailable { namespace }.into()
+        } else {
+            Refusal::from(Denial::NoMatchingPolicy)
+        };
+        Some(PolicyVerdict::by_installation(self.unmatched, refusal))
     }
 
     fn verdict(
@@ -120,7 +131,10 @@ impl<'a> Question<'a> {
         let tag_refused = reference.digest().is_none()
             && match policy.tags {
                 Tags::Float => false,
-                Tags::PinDigest => self.request.subject == Subject::Pod,
+                // Only a policy that denies changes pods, so others do not miss the change.
+                Tags::PinDigest => {
+                    self.request.subject == Subject::Pod && policy.action == Action::Deny
+                }
                 Tags::RequireDigest => true,
             };
         policy.judge(outcomes, tag_refused, exception, now)
@@ -129,16 +143,20 @@ impl<'a> Question<'a> {
 
 /// Whether a pod's tag is to be fixed to the decision's digest: it verified under a policy that
 /// pins, and nothing refuses it. Where an author has to write the digest we do not do it for them.
-fn pins(policies: &[&Policy], decision: &Decision) -> bool {
+/// Policies that only warn or audit neither change a pod nor keep it from being changed.
+fn pins(selected: &[Selected<'_>], decision: &Decision) -> bool {
     let named_by_tag =
         decision.reference.as_ref().is_some_and(|reference| reference.digest().is_none());
+    let mut denying = selected
+        .iter()
+        .zip(&decision.verdicts)
+        .filter(|(it, _)| it.policy.action == Action::Deny)
+        .map(|(it, verdict)| (it.policy.tags, verdict.finding == Finding::Verified));
     let verified_by_a_pinning_policy =
-        policies.iter().zip(&decision.verdicts).any(|(policy, verdict)| {
-            policy.tags == Tags::PinDigest && verdict.finding == Finding::Verified
-        });
+        denying.clone().any(|(tags, verified)| tags == Tags::PinDigest && verified);
     named_by_tag
         && verified_by_a_pinning_policy
-        && !policies.iter().any(|policy| policy.tags == Tags::RequireDigest)
+        && !denying.any(|(tags, _)| tags == Tags::RequireDigest)
         && decision.effect() != Effect::Deny
 }
 
@@ -168,6 +186,9 @@ fn ask(
             Ok(proof)
         }
         (None, Some(tag)) => {
+            // Before the registry has its say: who may not read its tags does not learn from us
+            // which of them exist.
+            repository.signs_tag(&authority.lookup, tag, now)?;
             let found = evidence.digest(reference).unwrap_or_else(|| {
                 Err(Unavailable::RegistryNotAllowed { registry: reference.registry().to_owned() })
             })?;
@@ -187,5 +208,68 @@ pub(super) fn named_roles(authority: &Authority) -> &[String] {
     match &authority.lookup {
         Lookup::Docker => &[],
         Lookup::RequireRoles(roles) => roles,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_verify::image::Digest;
+    use countersign_verify::policy::NamespaceSelector;
+
+    use super::*;
+
+    fn policy(action: Action, tags: Tags) -> Policy {
+        Policy {
+            name: "p".to_owned(),
+            include: Vec::new(),
+            exclude: Vec::new(),
+            namespaces: NamespaceSelector::default(),
+            action,
+            tags,
+            rule: Rule::Verify { min_authorities: 1, authorities: Vec::new() },
+            exceptions: Vec::new(),
+            disclose: false,
+            help: None,
+        }
+    }
+
+    fn pinned(image: &str, policies: &[(Action, Tags, Finding)]) -> bool {
+        let compiled: Vec<Policy> =
+            policies.iter().map(|(action, tags, _)| policy(*action, *tags)).collect();
+        let selected: Vec<Selected<'_>> =
+            compiled.iter().map(|policy| Selected { policy, certain: true }).collect();
+        let verdict = |(action, _, finding): &(Action, Tags, Finding)| PolicyVerdict {
+            finding: finding.clone(),
+            ..PolicyVerdict::by_installation(*action, Denial::NoMatchingPolicy)
+        };
+        let decision = Decision {
+            reference: Reference::parse(image).ok(),
+            digest: Some(Digest::sha256(b"")),
+            verdicts: policies.iter().map(verdict).collect(),
+        };
+        pins(&selected, &decision)
+    }
+
+    #[test]
+    fn only_policies_that_deny_pin_tags_or_ask_authors_for_digests() {
+        let deny = |tags| (Action::Deny, tags, Finding::Verified);
+        let audit = |tags| (Action::Audit, tags, Finding::Verified);
+        let refused =
+            (Action::Deny, Tags::PinDigest, Finding::Refused(Denial::NoMatchingPolicy.into()));
+        let table = [
+            (vec![deny(Tags::PinDigest)], true),
+            (vec![deny(Tags::Float)], false),
+            (vec![deny(Tags::RequireDigest)], false),
+            (vec![deny(Tags::PinDigest), deny(Tags::RequireDigest)], false),
+            (vec![deny(Tags::PinDigest), audit(Tags::RequireDigest)], true),
+            (vec![deny(Tags::Float), audit(Tags::PinDigest)], false),
+            (vec![audit(Tags::PinDigest)], false),
+            (vec![deny(Tags::PinDigest), refused], false),
+        ];
+        for (policies, wanted) in table {
+            assert_eq!(pinned("example.com/app:1", &policies), wanted, "{policies:?}");
+        }
+        let by_digest = format!("example.com/app:1@{}", Digest::sha256(b""));
+        assert!(!pinned(&by_digest, &[deny(Tags::PinDigest)]));
     }
 }

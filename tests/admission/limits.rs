@@ -131,3 +131,23 @@ async fn bodies_held_at_one_time_are_bounded() {
     let response = harness.validate(&pod_review(one("r.example/api:1"))).await;
     assert_eq!(response["allowed"], true, "what was held is given back");
 }
+
+#[tokio::test(start_paused = true)]
+async fn o7_a_small_review_is_answered_while_large_bodies_hold_everything() {
+    let harness = Harness::new();
+    let slow = async {
+        let held = |_| async {
+            let most =
+                stream::once(async { Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 8 << 20])) });
+            harness.post("/validate", Body::from_stream(most.chain(stream::pending()))).await.0
+        };
+        stream::iter(0..40).map(held).buffer_unordered(40).collect::<Vec<_>>().await
+    };
+    let small = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        harness.validate(&pod_review(one("r.example/api:1"))).await
+    };
+    let (held, response) = tokio::join!(slow, small);
+    assert!(held.contains(&StatusCode::SERVICE_UNAVAILABLE), "everything was held");
+    assert_eq!(response["allowed"], true);
+}

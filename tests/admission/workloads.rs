@@ -98,7 +98,7 @@ async fn k13_a_kind_named_like_a_built_in_one_is_not_mistaken_for_it() {
         assert_eq!(response["allowed"], false, "what cannot be verified is denied");
         let message = response["status"]["message"].as_str().unwrap();
         assert!(message.contains("does not know where"), "{message}");
-        assert!(message.contains(kind) && message.contains("customKinds"), "{message}");
+        assert!(message.contains(kind) && message.contains("--custom-kind"), "{message}");
         assert!(harness.asked().is_empty());
     }
 }
@@ -189,5 +189,26 @@ fn custom_kinds_are_checked() {
         vec![kind("a.io", "B", "spec"), kind("a.io", "B", "spec.template")],
     ] {
         assert!(Kinds::new(&bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn custom_kinds_are_read_from_the_command_line() {
+    let kind: CustomKind = "argoproj.io/Rollout=spec.template".parse().unwrap();
+    assert_eq!(
+        (&*kind.group, &*kind.kind, &*kind.template),
+        ("argoproj.io", "Rollout", "spec.template")
+    );
+    for bad in [
+        "",
+        "Rollout",
+        "Rollout=spec",
+        "argoproj.io/Rollout",
+        "/Rollout=spec",
+        "a.io/=spec",
+        "a.io/B=",
+    ] {
+        let reason = bad.parse::<CustomKind>().unwrap_err();
+        assert!(reason.contains("GROUP/KIND=PATH"), "{bad}: {reason}");
     }
 }

@@ -87,5 +87,5 @@ fn compile_policy(spec: Value) -> Compiled {
 fn matches(policy: &Policy, image: &str, namespace: &str) -> bool {
     let labels = BTreeMap::new();
     let namespace = Namespace { name: Some(namespace), labels: Some(&labels) };
-    policy.matches(&Reference::parse(image).unwrap(), namespace)
+    policy.matches(&Reference::parse(image).unwrap(), namespace) == Some(true)
 }

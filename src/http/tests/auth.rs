@@ -161,6 +161,19 @@ async fn r5_realms_elsewhere_are_not_contacted() {
 }
 
 #[tokio::test]
+async fn r5_a_realm_chooses_no_scope() {
+    let (tokens, requests) = (Log::default(), Log::default());
+    let router = scripted(&tokens, |_, _| reply(200, &[], r#"{"token":"t0"}"#));
+    let server = plain_server(router).await;
+    let realm = format!("http://{server}/token?scope=repository:victim/app:pull,push");
+    let base = registry(&requests, &realm, &["Bearer t0"]).await;
+    let endpoint = endpoint(&base, &[server.to_string()]);
+    let result = endpoint.get("/", &scoped(5000)).await.expect_err("refused");
+    assert!(matches!(result, FetchError::ForbiddenRealm { .. }), "{result}");
+    assert_eq!(tokens.len(), 0);
+}
+
+#[tokio::test]
 async fn r5_a_token_servers_redirect_elsewhere_is_not_followed() {
     let trap = Trap::set().await;
     let target = format!("http://{}/", trap.address);

@@ -118,6 +118,12 @@ impl Pattern {
         self.components().filter(|component| !component.contains('*')).count()
     }
 
+    /// How many bytes of its name are literal: tells `example.com/team-*/**` from
+    /// `example.com/**`, whose literal components are as many.
+    pub fn literal_bytes(&self) -> usize {
+        self.name().bytes().filter(|byte| *byte != b'*').count()
+    }
+
     /// The pattern as written, with its host in lower case.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -148,7 +148,8 @@ impl Usable {
         }
     }
 
-    /// Only the one DER encoding of a key is taken, so that a key has one fingerprint.
+    /// Only the encoding that aws-lc writes is taken (no compressed points, no odd DER), so that a
+    /// key has one fingerprint.
     fn from_spki(spki: &[u8]) -> Option<Self> {
         let Ok(([], parsed)) = SubjectPublicKeyInfo::from_der(spki) else { return None };
         let (material, verification) = match parsed.parsed().ok()? {
@@ -157,14 +158,10 @@ impl Usable {
                     &algorithms::RSA_PSS_2048_8192_SHA256;
                 (Material::Rsa { spki: spki.to_vec() }, verification)
             }
-            PublicKey::EC(point) => {
+            PublicKey::EC(_) => {
                 let parameters = parsed.algorithm.parameters.as_ref()?.as_oid().ok()?;
                 let named = parameters.to_id_string();
                 let curve = CURVES.iter().find(|curve| curve.oid == named)?;
-                // Go takes uncompressed points only.
-                if point.data().first() != Some(&4) {
-                    return None;
-                }
                 (Material::Ecdsa { spki: spki.to_vec(), curve }, curve.verification)
             }
             _ => return None,

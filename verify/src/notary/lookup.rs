@@ -65,6 +65,19 @@ impl Repository {
         }
     }
 
+    /// Whether the accepted roles have signed this tag at all, for whatever image.
+    ///
+    /// # Errors
+    /// As for [`Repository::find`], but for the digest and size.
+    pub fn signs_tag(&self, lookup: &Lookup, tag: &str, now: Timestamp) -> Result<(), Refusal> {
+        // Signed for an image that nobody has: every other check is made.
+        let nothing = Digest::sha256(b"");
+        match self.find(lookup, Wanted::Tag { tag, digest: &nothing, size: None }, now) {
+            Ok(_) | Err(Refusal::Denied(Denial::DigestMismatch { .. })) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
     fn trail(&self, now: Timestamp) -> Result<Trail, Denial> {
         let mut trail = Trail { now, expires: Timestamp::MAX };
         trail.rely_on("root", self.base.root.expires)?;

@@ -48,7 +48,9 @@ impl Pins {
     pub fn find(&self, repository: &str) -> Result<&Pin, Denial> {
         let rank = |pin: &Pin| {
             let matching = pin.repositories.iter().filter(|it| it.matches_name(repository));
-            matching.map(|it| (it.literal_name().is_some(), it.specificity())).max()
+            matching
+                .map(|it| (it.literal_name().is_some(), it.specificity(), it.literal_bytes()))
+                .max()
         };
         let mut best = None;
         for pin in &self.0 {

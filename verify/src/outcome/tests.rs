@@ -1,4 +1,5 @@
 use super::*;
+use crate::policy::Action;
 
 const TIME: Timestamp = Timestamp::UNIX_EPOCH;
 

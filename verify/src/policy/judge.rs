@@ -104,13 +104,13 @@ fn excuse(refusal: Refusal, exception: Option<&Exception>, now: Timestamp) -> Fi
             expires: exception.expires,
             refusal,
         },
-        Some(exception) => Finding::Refused(
+        Some(exception) if matches!(refusal, Refusal::Denied(_)) => Finding::Refused(
             Denial::ExceptionExpired {
                 exception: exception.name.clone(),
                 expired: exception.expires,
             }
             .into(),
         ),
-        None => Finding::Refused(refusal),
+        _ => Finding::Refused(refusal),
     }
 }

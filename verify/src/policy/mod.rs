@@ -17,7 +17,7 @@ use crate::outcome::Denial;
 
 pub use judge::independent;
 pub use namespace::{Namespace, NamespaceSelector, Operator, Requirement};
-pub use set::PolicySet;
+pub use set::{PolicySet, Selected};
 
 /// What a refusal by a policy means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,11 +114,12 @@ pub struct Exception {
 }
 
 impl Policy {
-    /// Whether the policy speaks for this image in this namespace.
-    pub fn matches(&self, image: &Reference, namespace: Namespace<'_>) -> bool {
-        self.include.iter().any(|pattern| pattern.matches(image))
-            && !self.exclude.iter().any(|pattern| pattern.matches(image))
-            && self.namespaces.matches(namespace)
+    /// Whether the policy speaks for this image in this namespace; `None` where that hangs on what
+    /// cannot be looked up of the namespace.
+    pub fn matches(&self, image: &Reference, namespace: Namespace<'_>) -> Option<bool> {
+        let by_image = self.include.iter().any(|pattern| pattern.matches(image))
+            && !self.exclude.iter().any(|pattern| pattern.matches(image));
+        if by_image { self.namespaces.matches(namespace) } else { Some(false) }
     }
 
     /// The exception that covers this image in this namespace and ends last, whether or not it is

@@ -44,23 +44,31 @@ pub enum Operator {
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 impl NamespaceSelector {
-    /// Whether the selector speaks for this namespace. What cannot be looked up matches: a scope
-    /// that cannot be read must not loosen a policy.
-    pub fn matches(&self, namespace: Namespace<'_>) -> bool {
-        self.requirements.iter().all(|requirement| {
-            let value = match (requirement.key.as_str(), namespace) {
-                (NAME_LABEL, Namespace { name: Some(name), .. }) => Some(name),
-                (_, Namespace { labels: Some(labels), .. }) => {
-                    labels.get(&requirement.key).map(String::as_str)
-                }
-                _ => return true,
-            };
-            match &requirement.operator {
-                Operator::In(values) => value.is_some_and(|value| values.contains(value)),
-                Operator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
-                Operator::Exists => value.is_some(),
-                Operator::DoesNotExist => value.is_none(),
+    /// Whether the selector speaks for this namespace; `None` where that hangs on labels that
+    /// cannot be looked up.
+    pub fn matches(&self, namespace: Namespace<'_>) -> Option<bool> {
+        let holds = || self.requirements.iter().map(|requirement| requirement.holds(namespace));
+        if holds().any(|holds| holds == Some(false)) {
+            return Some(false);
+        }
+        holds().all(|holds| holds.is_some()).then_some(true)
+    }
+}
+
+impl Requirement {
+    fn holds(&self, namespace: Namespace<'_>) -> Option<bool> {
+        let value = match (self.key.as_str(), namespace) {
+            (NAME_LABEL, Namespace { name: Some(name), .. }) => Some(name),
+            (_, Namespace { labels: Some(labels), .. }) => {
+                labels.get(&self.key).map(String::as_str)
             }
+            _ => return None,
+        };
+        Some(match &self.operator {
+            Operator::In(values) => value.is_some_and(|value| values.contains(value)),
+            Operator::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
         })
     }
 }

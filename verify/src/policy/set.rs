@@ -15,6 +15,16 @@ pub struct PolicySet {
     by_prefix: HashMap<String, Vec<usize>>,
 }
 
+/// A policy that speaks for an image.
+#[derive(Debug, Clone, Copy)]
+pub struct Selected<'p> {
+    /// The policy.
+    pub policy: &'p Policy,
+    /// Whether it surely does. One that may refuses like any other, and its satisfaction lifts
+    /// nothing: whatever the namespace is, the image is then let in only if it may be.
+    pub certain: bool,
+}
+
 impl PolicySet {
     /// Indexes `policies`.
     pub fn new(policies: Vec<Policy>) -> Self {
@@ -35,8 +45,8 @@ impl PolicySet {
         &self.policies
     }
 
-    /// The policies that speak for an image in a namespace, in the order given.
-    pub fn select(&self, image: &Reference, namespace: Namespace<'_>) -> Vec<&Policy> {
+    /// The policies that speak for an image in a namespace, or may, in the order given.
+    pub fn select(&self, image: &Reference, namespace: Namespace<'_>) -> Vec<Selected<'_>> {
         let name = image.name();
         let ends = name.match_indices('/').map(|(end, _)| end).chain([name.len()]);
         let mut found: Vec<usize> = std::iter::once("")
@@ -50,7 +60,10 @@ impl PolicySet {
         found
             .into_iter()
             .map(|index| &self.policies[index])
-            .filter(|policy| policy.matches(image, namespace))
+            .filter_map(|policy| match policy.matches(image, namespace) {
+                Some(false) => None,
+                matches => Some(Selected { policy, certain: matches.is_some() }),
+            })
             .collect()
     }
 }

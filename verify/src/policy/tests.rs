@@ -144,6 +144,8 @@ fn an_exception_covers_until_it_ends_and_then_says_so() {
     let over = Denial::ExceptionExpired { exception: "inc-1".into(), expired: later(10) };
     assert_eq!(judge(refused(expired()), later(10)), Finding::Refused(over.into()));
     assert_eq!(judge(signed(&[1]), later(11)), Finding::Verified);
+    let away = Refusal::from(Unavailable::DeadlineExceeded);
+    assert_eq!(judge(refused(away.clone()), later(10)), Finding::Refused(away));
 }
 
 #[test]
@@ -246,7 +248,7 @@ fn namespace_selectors() {
         (NamespaceSelector::default(), true),
     ];
     for (selector, wanted) in table {
-        assert_eq!(selector.matches(known), wanted, "{selector:?}");
+        assert_eq!(selector.matches(known), Some(wanted), "{selector:?}");
     }
     let both = NamespaceSelector {
         requirements: vec![
@@ -254,24 +256,43 @@ fn namespace_selectors() {
             Requirement { key: "tier".into(), operator: Operator::Exists },
         ],
     };
-    assert!(!both.matches(known));
+    assert_eq!(both.matches(known), Some(false));
 }
 
 #[test]
-fn k6_a_scope_that_cannot_be_read_matches() {
-    let selector = requirement("env", Operator::In(["prod".to_owned()].into()));
-    assert!(selector.matches(Namespace { name: Some("team"), labels: None }));
+fn k14_labels_that_cannot_be_looked_up_leave_the_scope_open() {
+    let by_label = requirement("env", Operator::In(["prod".to_owned()].into()));
     let by_name =
         requirement("kubernetes.io/metadata.name", Operator::In(["team".to_owned()].into()));
-    assert!(!by_name.matches(Namespace { name: Some("other"), labels: None }));
-    assert!(by_name.matches(Namespace { name: None, labels: None }));
+    let unknown = |name| Namespace { name, labels: None };
+    assert_eq!(by_label.matches(unknown(Some("team"))), None);
+    assert_eq!(by_name.matches(unknown(Some("team"))), Some(true));
+    assert_eq!(by_name.matches(unknown(Some("other"))), Some(false));
+    assert_eq!(by_name.matches(unknown(None)), None);
+    let both =
+        NamespaceSelector { requirements: [by_label.requirements, by_name.requirements].concat() };
+    assert_eq!(both.matches(unknown(Some("team"))), None);
+    assert_eq!(both.matches(unknown(Some("other"))), Some(false));
+}
+
+#[test]
+fn k14_a_policy_that_may_match_is_selected_as_such() {
+    let open = Policy {
+        namespaces: requirement("env", Operator::Exists),
+        ..policy("open", &["example.com/**"])
+    };
+    let set = PolicySet::new(vec![open, policy("sure", &["example.com/**"])]);
+    let selected = set.select(&image("example.com/app"), Namespace::default());
+    let selected: Vec<(&str, bool)> =
+        selected.iter().map(|it| (it.policy.name.as_str(), it.certain)).collect();
+    assert_eq!(selected, [("open", false), ("sure", true)]);
 }
 
 #[test]
 fn exclusions_and_namespaces_narrow_a_policy() {
     let mut narrow = policy("p", &["example.com/**", "example.org/app"]);
     narrow.exclude = vec![pattern("example.com/public/*")];
-    let matches = |text: &str| narrow.matches(&image(text), Namespace::default());
+    let matches = |text: &str| narrow.matches(&image(text), Namespace::default()) == Some(true);
     assert!(matches("example.com/team/app"));
     assert!(matches("example.org/app"));
     assert!(!matches("example.com/public/app"));
@@ -279,7 +300,7 @@ fn exclusions_and_namespaces_narrow_a_policy() {
     narrow.namespaces =
         requirement("kubernetes.io/metadata.name", Operator::In(["team".to_owned()].into()));
     let other = Namespace { name: Some("other"), labels: None };
-    assert!(!narrow.matches(&image("example.com/team/app"), other));
+    assert_eq!(narrow.matches(&image("example.com/team/app"), other), Some(false));
 }
 
 #[test]
@@ -314,14 +335,14 @@ proptest! {
         let image = image(&name);
         let scanned: Vec<&str> = policies
             .iter()
-            .filter(|policy| policy.matches(&image, Namespace::default()))
+            .filter(|policy| policy.matches(&image, Namespace::default()) == Some(true))
             .map(|policy| policy.name.as_str())
             .collect();
         let set = PolicySet::new(policies.clone());
         let found: Vec<&str> = set
             .select(&image, Namespace::default())
             .iter()
-            .map(|policy| policy.name.as_str())
+            .map(|selected| selected.policy.name.as_str())
             .collect();
         prop_assert_eq!(found, scanned);
     }

@@ -31,8 +31,7 @@ fn outcomes(files: &Files, repo: &Repo) -> Option<String> {
 }
 
 fn changes(byte: u8) -> impl Iterator<Item = u8> {
-    let candidates =
-        [byte ^ 1, byte ^ 0x20, byte ^ 0x80, byte.wrapping_add(1), b' ', b'"', b'0', 0];
+    let candidates = [byte ^ 1, byte ^ 0x20, byte ^ 0x80, b'"', 0];
     let mut seen = vec![byte];
     candidates.into_iter().filter(move |candidate| {
         let new = !seen.contains(candidate);

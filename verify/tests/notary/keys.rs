@@ -215,3 +215,14 @@ fn a_pin_of_a_key_that_is_not_in_the_root_trusts_nothing() {
     let (repository, pin) = (GUN.to_owned(), Some("payments".to_owned()));
     assert_eq!(denial, Denial::RootNotPinned { repository, pin, found });
 }
+
+#[test]
+fn an_rsa_key_without_its_null_parameter_is_no_key() {
+    let spki = Signer::new(Kind::RsaPss).spki();
+    // SEQUENCE (4), SEQUENCE (2), the OID (11), NULL (2), BIT STRING.
+    assert_eq!(spki[17..19], [5, 0]);
+    let mut odd = [&spki[..17], &spki[19..]].concat();
+    odd[3] -= 2;
+    odd[5] -= 2;
+    public_key_fingerprint(&odd).unwrap_err();
+}

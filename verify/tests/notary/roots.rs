@@ -221,6 +221,7 @@ fn pins_are_found_by_the_most_specific_pattern() {
     };
     let pins = Pins(vec![
         pin("all", &["registry.example.com/**"]),
+        pin("teams", &["registry.example.com/team-*/**"]),
         pin("payments", &["registry.example.com/payments/**", "registry.example.com/x/**"]),
         pin("again", &["registry.example.com/payments/**"]),
         pin("api", &[GUN]),
@@ -229,6 +230,7 @@ fn pins_are_found_by_the_most_specific_pattern() {
     assert_eq!(found(GUN).unwrap(), "api");
     assert_eq!(found(OTHER).unwrap(), "payments");
     assert_eq!(found("registry.example.com/web").unwrap(), "all");
+    assert_eq!(found("registry.example.com/team-a/web").unwrap(), "teams");
     let denial = found("evil.example/registry.example.com/payments/api").unwrap_err();
     assert!(matches!(denial, Denial::RootNotPinned { pin: None, .. }), "{denial}");
 }

@@ -92,6 +92,16 @@ fn t10_a_pin_s_threshold_counts_keys_too() {
 }
 
 #[test]
+fn t10_pinned_keys_alone_meet_the_root_s_threshold() {
+    let [a, b] = [0; 2].map(|_| Signer::x509(Kind::P256, &Cert::named(GUN)));
+    let mut repo = Repo::with_keys(a.clone(), [Kind::P256; 3].map(Signer::new));
+    let root = repo.root(1, &[a.clone(), b.clone()], 2);
+    repo.roots.insert(1, root);
+    assert_eq!(code(&repo.seal().verify(&pin(&[&a], 1))), "RootNotPinned");
+    repo.seal().verify(&pin(&[&a, &b], 1)).unwrap();
+}
+
+#[test]
 fn a_threshold_below_one_is_malformed() {
     for threshold in [json!(0), json!(-1), json!("1"), json!(null), json!(1.5)] {
         for file in ["root", "targets"] {

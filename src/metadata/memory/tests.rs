@@ -1,0 +1,61 @@
+//! Locks that another process holds.
+
+use countersign_verify::notary::Floor;
+
+use super::*;
+
+fn place(repository: &str) -> Place {
+    Place {
+        source: "notary".to_owned(),
+        repository: repository.to_owned(),
+        anchor: "pin".to_owned(),
+    }
+}
+
+fn memory(version: u64) -> Memory {
+    let floor = Floor { version, keys: "k".to_owned() };
+    Memory { root: None, roles: [("timestamp".to_owned(), floor)].into() }
+}
+
+/// As another process would: a lock belongs to the open file, not to who opened it.
+fn hold(path: &Path) -> File {
+    let file = File::create(path).expect("made");
+    file.lock().expect("locked");
+    file
+}
+
+#[test]
+fn a_lock_that_is_not_let_go_of_is_an_error_and_stops_one_repository_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = MemoryStore::in_folder(folder.path()).expect("a store");
+    let (stuck, free) = (place("registry.example.com/a"), place("registry.example.com/b"));
+    let held = hold(&folder.path().join(stuck.file_name()).with_extension("lock"));
+    store.raise(&free, memory(1)).expect("another repository's lock");
+    let error = store.raise(&stuck, memory(1)).expect_err("held");
+    assert!(matches!(error, MemoryError::Locked { .. }), "{error}");
+    assert!(error.to_string().contains("another process has held the lock"), "{error}");
+    drop(held);
+    store.raise(&stuck, memory(1)).expect("let go of");
+}
+
+#[test]
+fn a_folder_whose_lock_is_not_let_go_of_is_an_error_at_the_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let _held = hold(&folder.path().join(TRIAL));
+    let error = MemoryStore::in_folder(folder.path()).expect_err("held");
+    assert!(matches!(error, MemoryError::Locked { .. }), "{error}");
+}
+
+#[test]
+fn a_lock_is_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = MemoryStore::in_folder(folder.path()).expect("a store");
+    let place = place("registry.example.com/a");
+    let held = hold(&folder.path().join(place.file_name()).with_extension("lock"));
+    let later = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        drop(held);
+    });
+    store.raise(&place, memory(1)).expect("let go of in time");
+    later.join().expect("ended");
+}
