@@ -197,6 +197,8 @@ fn t2_files_over_their_limits() {
     let mut files = repo.seal();
     files.timestamp = pad(&files.timestamp, limits::TIMESTAMP_BYTES);
     assert_eq!(code(&files.verify(&repo.pin())), "LimitExceeded");
+    files.timestamp.pop();
+    files.verify(&repo.pin()).unwrap();
     // A listed length over the limit is refused before anything is fetched.
     let set = |file: &'static str, length: u64| {
         move |signed: &mut Value| signed["meta"][file]["length"] = json!(length)
@@ -257,7 +259,9 @@ fn t7_files_that_are_not_the_listed_ones() {
 fn t7_every_listed_hash_and_length_counts() {
     let repo = sound();
     let other = meta(b"something else");
-    for file in ["snapshot", "targets", "targets/releases"] {
+    // A root that is not the listed one is told as a change of the root.
+    assert_eq!(root_changed().code(), "MalformedMetadata");
+    for file in ["root", "snapshot", "targets", "targets/releases"] {
         for member in ["length", "sha256", "sha512"] {
             let edit = |signed: &mut Value| {
                 let listed = &mut signed["meta"][file];
