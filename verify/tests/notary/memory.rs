@@ -129,6 +129,11 @@ fn every_verified_step_is_remembered_even_if_a_later_one_fails() {
     assert_eq!((version("timestamp"), version("snapshot"), version("targets")), (6, 6, 5));
     let old = update(&first, &Memory::default()).repository.unwrap();
     assert!(old.superseded_by(&updated.memory) && !old.superseded_by(&memory));
+    assert_eq!(old.memory(), &memory);
+    // By a newer root alone, and by a newer timestamp alone.
+    let root = Memory { root: updated.memory.root.clone(), ..memory.clone() };
+    let timestamp = Memory { root: memory.root, roles: updated.memory.roles };
+    assert!(old.superseded_by(&root) && old.superseded_by(&timestamp));
 }
 
 #[test]
@@ -247,20 +252,6 @@ fn the_delegating_role_may_end_a_delegation() {
     repo.set("targets", "delegations", json!({"keys": {}, "roles": []}));
     let repository = update(&repo, &memory).repository.unwrap();
     find_tag(&repository, "1.0", "old").unwrap();
-}
-
-#[test]
-fn t8_a_remembered_child_of_releases_that_is_not_delegated_to_any_more() {
-    let without = fifth();
-    let mut with = without.clone();
-    with.delegated("targets/releases/beta", &[""], &[("1.0", "evil")]);
-    let memory = remembered(&with);
-    let repository = update(&without, &memory).repository.unwrap();
-    let role = "targets/releases/beta".to_owned();
-    let gone = Denial::Rollback { role, found: 0, remembered: 1 };
-    assert_eq!(denial(find_tag(&repository, "1.0", "old")), gone);
-    // What `targets/releases` itself signs does not depend on it.
-    find_tag(&repository, "1.4", "new").unwrap();
 }
 
 #[test]
