@@ -250,20 +250,6 @@ fn the_delegating_role_may_end_a_delegation() {
 }
 
 #[test]
-fn t8_a_remembered_child_of_releases_that_is_not_delegated_to_any_more() {
-    let without = fifth();
-    let mut with = without.clone();
-    with.delegated("targets/releases/beta", &[""], &[("1.0", "evil")]);
-    let memory = remembered(&with);
-    let repository = update(&without, &memory).repository.unwrap();
-    let role = "targets/releases/beta".to_owned();
-    let gone = Denial::Rollback { role, found: 0, remembered: 1 };
-    assert_eq!(denial(find_tag(&repository, "1.0", "old")), gone);
-    // What `targets/releases` itself signs does not depend on it.
-    find_tag(&repository, "1.4", "new").unwrap();
-}
-
-#[test]
 fn t21_a_checkpoint_s_form_is_strict() {
     let memory = Memory {
         root: Some(RootFloor { version: 4, sha256: "ab".repeat(32) }),
