@@ -17,6 +17,7 @@ pub struct Repository {
     pub(super) roles: BTreeMap<String, RoleState>,
     pub(super) memory: Memory,
     warnings: Vec<String>,
+    bytes: u64,
 }
 
 /// The files that every lookup rests on.
@@ -113,8 +114,14 @@ impl Repository {
         roles: BTreeMap<String, RoleState>,
         memory: Memory,
         warnings: Vec<String>,
+        bytes: u64,
     ) -> Self {
-        Self { base, roles, memory, warnings }
+        Self { base, roles, memory, warnings, bytes }
+    }
+
+    /// The sum of its verified files' lengths, without older roots.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// When the first of root, timestamp, snapshot and `targets` expires.
