@@ -169,10 +169,13 @@ impl Shared {
         let (memory, verified) = update.run(&remembered, now).await;
         // Every verified step sticks, also of an update that fails later on, and before the new
         // set answers.
-        if memory != remembered {
-            self.raise(live, place, memory).await?;
+        let newest = self.raise(live, place, memory).await?;
+        let repository = verified?;
+        if repository.superseded_by(&newest) {
+            let cause = "another process has verified newer metadata than was fetched; try again";
+            return Err(unavailable(live, &cause).into());
         }
-        verified
+        Ok(repository)
     }
 
     async fn load(&self, live: &Live, place: memory::Place) -> Result<Memory, Unavailable> {
@@ -185,7 +188,7 @@ impl Shared {
         live: &Live,
         place: memory::Place,
         memory: Memory,
-    ) -> Result<(), Unavailable> {
+    ) -> Result<Memory, Unavailable> {
         let store = Arc::clone(&self.memory);
         blocking(live, move || store.raise(&place, memory)).await
     }
