@@ -138,8 +138,11 @@ impl Shared {
         match self.fetch(&live, begun + UPDATE_TIMEOUT).await {
             Ok(repository) => {
                 let repository = Arc::new(repository);
-                let entry = Entry { repository: Arc::clone(&repository), complete: begun };
-                self.entries.insert(live.key(), Arc::new(entry));
+                // A role that could not be fetched may be there for the next review.
+                if repository.is_complete() {
+                    let entry = Entry { repository: Arc::clone(&repository), complete: begun };
+                    self.entries.insert(live.key(), Arc::new(entry));
+                }
                 Ok(repository)
             }
             Err(refusal) => {

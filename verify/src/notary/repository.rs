@@ -152,6 +152,13 @@ impl Repository {
         }))
     }
 
+    /// Whether every role's file could be fetched: where not, another update may tell more.
+    pub fn is_complete(&self) -> bool {
+        let unavailable =
+            |state: &RoleState| matches!(state, RoleState::Bad(Refusal::Unavailable(_)));
+        !self.roles.values().any(unavailable)
+    }
+
     /// What an admin should know, one sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
