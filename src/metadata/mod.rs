@@ -140,8 +140,7 @@ impl Shared {
                 let repository = Arc::new(repository);
                 // A role that could not be fetched may be there for the next review.
                 if repository.is_complete() {
-                    let entry = Entry { repository: Arc::clone(&repository), complete: begun };
-                    self.entries.insert(live.key(), Arc::new(entry));
+                    self.keep(&live, Arc::clone(&repository), begun);
                 }
                 Ok(repository)
             }
@@ -156,6 +155,17 @@ impl Shared {
                 Err(refusal)
             }
         }
+    }
+
+    /// Swaps a set in, and tells the warnings that the one before did not have.
+    fn keep(&self, live: &Live, repository: Arc<Repository>, complete: Instant) {
+        let key = live.key();
+        let before = self.entries.get(&key);
+        let told = before.as_ref().map_or(&[][..], |entry| entry.repository.warnings());
+        for warning in repository.warnings().iter().filter(|warning| !told.contains(warning)) {
+            tracing::warn!(source = live.source.name, repository = live.repository, "{warning}");
+        }
+        self.entries.insert(key, Arc::new(Entry { repository, complete }));
     }
 
     async fn fetch(&self, live: &Live, deadline: Instant) -> Result<Repository, Refusal> {
