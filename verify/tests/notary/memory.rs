@@ -4,7 +4,7 @@ use countersign_verify::notary::{Floor, Memory, RootFloor};
 use countersign_verify::outcome::Denial;
 use serde_json::{Value, json};
 
-use crate::builder::{GUN, Repo, Updated, code, denial, find_digest, find_tag, now, pin};
+use crate::builder::{GUN, Repo, Updated, code, denial, find_tag, now, pin};
 use crate::signer::{Cert, Kind, Signer};
 
 /// Tag 1.0 in `targets`, 1.4 in `targets/releases`; every role at version 5.
