@@ -137,6 +137,37 @@ fn a_certificate_may_begin_a_day_ahead_and_no_more() {
 }
 
 #[test]
+fn a_certificate_holds_to_the_second() {
+    let at = |cert: &Cert, now: &str| {
+        let key = Signer::x509(Kind::P256, cert);
+        let repo = Repo::with_keys(key, [Kind::P256; 3].map(Signer::new));
+        let files = repo.seal();
+        code(&files.update(&repo.pin(), GUN, &Memory::default(), time(now)).repository)
+    };
+    let ahead = Cert { from: (2030, 1, 2), ..Cert::named(GUN) };
+    assert_eq!(at(&ahead, "2030-01-01T00:00:00Z"), "ok");
+    assert_eq!(at(&ahead, "2029-12-31T23:59:59Z"), "MalformedMetadata");
+    let ending = Cert { until: (2030, 1, 1), ..Cert::named(GUN) };
+    assert_eq!(at(&ending, "2030-01-01T00:00:00Z"), "ok");
+    assert_eq!(at(&ending, "2030-01-01T00:00:01Z"), "Expired");
+}
+
+#[test]
+fn a_certificate_of_an_older_root_ends_no_earlier_than_it_begins() {
+    let chain = |until| {
+        let old = Signer::x509(Kind::P256, &Cert { from: (2029, 2, 2), until, ..Cert::named(GUN) });
+        let mut repo = Repo::with_keys(old.clone(), [Kind::P256; 3].map(Signer::new));
+        let mut second = repo.root(2, &[Signer::x509(Kind::P256, &Cert::named(GUN))], 1);
+        second.signers.push(old);
+        repo.roots.insert(2, second);
+        repo.seal().verify(&repo.pin())
+    };
+    chain((2029, 2, 2)).unwrap();
+    let denial = denial(chain((2029, 2, 1)));
+    assert!(denial.to_string().contains("NotBefore is after its NotAfter"), "{denial}");
+}
+
+#[test]
 fn t5_an_expired_root_certificate_and_t17_the_message_names_the_clock() {
     let expired = certified(&Cert { until: (2030, 1, 1), ..Cert::named(GUN) }).unwrap_err();
     let at = time("2030-01-01T00:00:00Z");

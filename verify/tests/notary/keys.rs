@@ -154,8 +154,14 @@ fn one_key_has_one_encoding_and_one_fingerprint() {
     compressed.push(2 + (point[64] & 1));
     compressed.extend(&point[1..33]);
     public_key_fingerprint(&compressed).unwrap_err();
+    // A point that is a byte too short, and one by a form that is neither.
+    let mut short = spki[..90].to_vec();
+    short[1] -= 1;
+    short[24] -= 1;
+    let mut hybrid = spki.clone();
+    hybrid[26] = 6 + (point[64] & 1);
     let trailing = [spki.as_slice(), b"\0"].concat();
-    for odd in [&trailing[..], &spki[..90], b"", &[0x30, 0x80]] {
+    for odd in [&short[..], &hybrid, &trailing, &spki[..90], b"", &[0x30, 0x80]] {
         public_key_fingerprint(odd).unwrap_err();
     }
     public_key_fingerprint(&Signer::new(Kind::RsaPss).spki()).unwrap();

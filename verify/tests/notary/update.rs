@@ -197,6 +197,8 @@ fn t2_files_over_their_limits() {
     let mut files = repo.seal();
     files.timestamp = pad(&files.timestamp, limits::TIMESTAMP_BYTES);
     assert_eq!(code(&files.verify(&repo.pin())), "LimitExceeded");
+    files.timestamp.pop();
+    files.verify(&repo.pin()).unwrap();
     // A listed length over the limit is refused before anything is fetched.
     let set = |file: &'static str, length: u64| {
         move |signed: &mut Value| signed["meta"][file]["length"] = json!(length)
@@ -257,7 +259,9 @@ fn t7_files_that_are_not_the_listed_ones() {
 fn t7_every_listed_hash_and_length_counts() {
     let repo = sound();
     let other = meta(b"something else");
-    for file in ["snapshot", "targets", "targets/releases"] {
+    // A root that is not the listed one is told as a change of the root.
+    assert_eq!(root_changed().code(), "MalformedMetadata");
+    for file in ["root", "snapshot", "targets", "targets/releases"] {
         for member in ["length", "sha256", "sha512"] {
             let edit = |signed: &mut Value| {
                 let listed = &mut signed["meta"][file];
@@ -296,12 +300,16 @@ fn t7_sha256_has_to_be_listed_and_sha512_may_be() {
 #[test]
 fn t7_targets_that_the_snapshot_does_not_list() {
     let repo = sound();
-    for role in ["root", "targets"] {
+    for (role, reason) in
+        [("root", "it does not list the root"), ("targets", "it does not list targets")]
+    {
         let files = repo.seal_with(
             |snapshot| drop(snapshot["meta"].as_object_mut().unwrap().remove(role)),
             |_| {},
         );
-        assert_eq!(code(&files.verify(&repo.pin())), "MalformedMetadata", "{role}");
+        let (file, reason) = ("snapshot".to_owned(), reason.to_owned());
+        let expected = Denial::MalformedMetadata { file, reason };
+        assert_eq!(denial(files.verify(&repo.pin())), expected);
     }
     let files = repo.seal_with(|_| {}, |timestamp| timestamp["meta"] = json!({}));
     assert_eq!(code(&files.verify(&repo.pin())), "MalformedMetadata");
@@ -344,6 +352,7 @@ fn a_role_that_is_unavailable_harms_those_lookups_only_that_need_it() {
         let mut update = Update::new(&pin, GUN, Memory::default(), now());
         update.root(files.root()).unwrap();
         update.timestamp(&files.timestamp).unwrap();
+        assert!(update.snapshot_file().unwrap().matches(&files.snapshot));
         update.snapshot(&files.snapshot).unwrap();
         while let Some((role, file)) = update.wanted_roles().pop() {
             let bytes = &files.roles[&role];

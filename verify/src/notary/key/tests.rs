@@ -91,6 +91,9 @@ fn r_and_s_become_der_integers() {
     assert_eq!(der_integer(&[0, 0x80]), [2, 2, 0, 0x80]);
     assert_eq!(der_integer(&[0x7f]), [2, 1, 0x7f]);
     assert_eq!(der_integer(&[0, 0]), [2, 1, 0]);
+    // From 128 bytes on, a length takes two.
+    let short = [&[0; 4][..], &[1; 62]].concat().repeat(2);
+    assert_eq!(fixed_to_der(&short, 66).expect("the right length")[..3], [0x30, 0x81, 128]);
     let longest = fixed_to_der(&[0xff; 132], 66).expect("the right length");
     assert_eq!(longest[..3], [0x30, 0x81, 138]);
     assert_eq!(longest.len(), 3 + 138);
