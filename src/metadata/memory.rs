@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use countersign_verify::notary::Memory;
@@ -18,17 +18,17 @@ const LOCK: &str = ".lock";
 
 /// What is remembered is remembered of a repository in a source under a pin: another pin is
 /// another beginning.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) source: &'a str,
-    pub(super) repository: &'a str,
-    pub(super) anchor: &'a str,
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) source: String,
+    pub(super) repository: String,
+    pub(super) anchor: String,
 }
 
-impl Place<'_> {
+impl Place {
     /// Readable by its source, distinct by everything.
     fn file_name(&self) -> String {
-        let whole = [self.source, self.repository, self.anchor].join("\n");
+        let whole = [&*self.source, &self.repository, &self.anchor].join("\n");
         let hash = digest(&SHA256, whole.as_bytes());
         let hex: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         format!("{}-{hex}.json", self.source)
@@ -71,10 +71,10 @@ pub enum MemoryError {
     },
 }
 
-/// The newest versions seen, by repository, source and pin. It only ever restricts.
-#[derive(Debug)]
+/// The newest versions seen, by repository, source and pin. It only ever restricts. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct MemoryStore {
-    place: Store,
+    place: Arc<Store>,
 }
 
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl MemoryStore {
     /// Remembers for as long as the process lives.
     pub fn in_process() -> Self {
         let memories = Cache::new(REMEMBERED);
-        Self { place: Store::Process { memories, writer: Mutex::default() } }
+        Self { place: Arc::new(Store::Process { memories, writer: Mutex::default() }) }
     }
 
     /// Remembers in a folder, which is made if it is not there. Processes may share it.
@@ -97,12 +97,12 @@ impl MemoryStore {
             lock(folder).map(drop)
         };
         open().map_err(io_error(folder))?;
-        Ok(Self { place: Store::Folder(folder.to_owned()) })
+        Ok(Self { place: Arc::new(Store::Folder(folder.to_owned())) })
     }
 
     /// What is remembered; nothing at first.
-    pub(super) fn load(&self, place: &Place<'_>) -> Result<Memory, MemoryError> {
-        match &self.place {
+    pub(super) fn load(&self, place: &Place) -> Result<Memory, MemoryError> {
+        match &*self.place {
             Store::Process { memories, .. } => {
                 Ok(memories.get(&place.file_name()).unwrap_or_default())
             }
@@ -111,8 +111,8 @@ impl MemoryStore {
     }
 
     /// Raises what is remembered to `memory`; what others raised meanwhile stays.
-    pub(super) fn raise(&self, place: &Place<'_>, memory: Memory) -> Result<(), MemoryError> {
-        match &self.place {
+    pub(super) fn raise(&self, place: &Place, memory: Memory) -> Result<(), MemoryError> {
+        match &*self.place {
             Store::Process { memories, writer } => {
                 let _one_at_a_time = writer.lock();
                 let name = place.file_name();
@@ -146,7 +146,7 @@ fn lock(folder: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn read(path: &Path, place: &Place<'_>) -> Result<Memory, MemoryError> {
+fn read(path: &Path, place: &Place) -> Result<Memory, MemoryError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
@@ -156,18 +156,18 @@ fn read(path: &Path, place: &Place<'_>) -> Result<Memory, MemoryError> {
     let checkpoint: Checkpoint =
         serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
     let told = [&checkpoint.source, &checkpoint.repository, &checkpoint.anchor];
-    if told != [place.source, place.repository, place.anchor] {
+    if told != [&place.source, &place.repository, &place.anchor] {
         return Err(malformed(format!("it is about {} of {}", told[1], told[0])));
     }
     Ok(checkpoint.memory)
 }
 
 /// Replaces the file whole: after a crash it is the old one or the new one.
-fn write(path: &Path, place: &Place<'_>, memory: Memory) -> io::Result<()> {
+fn write(path: &Path, place: &Place, memory: Memory) -> io::Result<()> {
     let checkpoint = Checkpoint {
-        source: place.source.to_owned(),
-        repository: place.repository.to_owned(),
-        anchor: place.anchor.to_owned(),
+        source: place.source.clone(),
+        repository: place.repository.clone(),
+        anchor: place.anchor.clone(),
         memory,
     };
     let partial = path.with_extension("partial");

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_verify::notary::Repository;
+use countersign_verify::notary::{Memory, Repository};
 use countersign_verify::outcome::{Refusal, Unavailable};
 use moka::sync::Cache;
 use tokio::time::Instant;
@@ -144,9 +144,9 @@ impl Shared {
         let pin = live.source.pins.find(&live.repository)?;
         let endpoint = self.endpoint(live)?;
         let place = memory::Place {
-            source: &live.source.name,
-            repository: &live.repository,
-            anchor: &pin.anchor(),
+            source: live.source.name.clone(),
+            repository: live.repository.clone(),
+            anchor: pin.anchor(),
         };
         let remembered = self.memory.load(&place).map_err(|error| unavailable(live, &error))?;
         let update = notary::Fetch::new(&endpoint, live, pin, deadline);
@@ -155,9 +155,23 @@ impl Shared {
         // Every verified step sticks, also of an update that fails later on, and before the new
         // set answers.
         if memory != remembered {
-            self.memory.raise(&place, memory).map_err(|error| unavailable(live, &error))?;
+            self.remember(live, place, memory).await?;
         }
         verified
+    }
+
+    /// Away from the threads that answer reviews: a disk may take long to confirm a write.
+    async fn remember(
+        &self,
+        live: &Live,
+        place: memory::Place,
+        memory: Memory,
+    ) -> Result<(), Unavailable> {
+        let store = self.memory.clone();
+        let raised = tokio::task::spawn_blocking(move || store.raise(&place, memory)).await;
+        raised
+            .map_err(|stopped| unavailable(live, &stopped))?
+            .map_err(|error| unavailable(live, &error))
     }
 
     fn endpoint(&self, live: &Live) -> Result<Endpoint, Unavailable> {
