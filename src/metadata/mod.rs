@@ -49,11 +49,6 @@ pub struct Live {
 type Key = ([u8; 32], String);
 
 impl Live {
-    /// Whether both are one repository of one source.
-    pub fn same(&self, other: &Self) -> bool {
-        self.source.fingerprint == other.source.fingerprint && self.repository == other.repository
-    }
-
     fn key(&self) -> Key {
         (self.source.fingerprint, self.repository.clone())
     }
