@@ -52,7 +52,9 @@ bench: ## Run the benchmarks
 .PHONY: mutants
 mutants: ## Change the verifier in small ways and see that a test fails each time
 	@PATH=$$(e2e/tools/cargo-tool cargo-mutants $(CARGO_MUTANTS)):$$PATH
-	cargo mutants --package countersign-verify
+	export PROPTEST_DISABLE_FAILURE_PERSISTENCE=1 PROPTEST_RNG_SEED=1
+	# 3 says that the only ones left made a test run without end, which is noticed too.
+	cargo mutants --package countersign-verify || [ $$? = 3 ]
 
 .PHONY: crds
 crds: ## Write deploy/crds.yaml anew from the code

@@ -129,6 +129,11 @@ fn every_verified_step_is_remembered_even_if_a_later_one_fails() {
     assert_eq!((version("timestamp"), version("snapshot"), version("targets")), (6, 6, 5));
     let old = update(&first, &Memory::default()).repository.unwrap();
     assert!(old.superseded_by(&updated.memory) && !old.superseded_by(&memory));
+    assert_eq!(old.memory(), &memory);
+    // By a newer root alone, and by a newer timestamp alone.
+    let root = Memory { root: updated.memory.root.clone(), ..memory.clone() };
+    let timestamp = Memory { root: memory.root, roles: updated.memory.roles };
+    assert!(old.superseded_by(&root) && old.superseded_by(&timestamp));
 }
 
 #[test]
