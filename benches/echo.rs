@@ -46,7 +46,7 @@ pub(crate) fn serve(arguments: &[String]) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let config = RustlsConfig::from_pem_file(certificate, key).await?;
-        let app = Router::new().fallback(post(echo));
+        let app = Router::new().route("/validate", post(echo));
         let tls = RustlsAcceptor::new(config).acceptor(NoDelayAcceptor::new());
         let server = axum_server::from_tcp(listener)?.acceptor(tls);
         server.serve(app.into_make_service()).await.context("serving")

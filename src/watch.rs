@@ -19,12 +19,19 @@ use crate::snapshot::Snapshot;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Follows policy files for as long as it runs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Watch {
     paths: Vec<PathBuf>,
     registries: BTreeSet<String>,
+    read: Read,
+    /// The state of the files that are in place.
     seen: u64,
+    /// Why a later state is not, as far as it has been told.
+    told: Vec<String>,
 }
+
+/// How files become policies; an error tells why the former ones stay.
+type Read = fn(&[PathBuf], &BTreeSet<String>) -> Result<Snapshot, Vec<String>>;
 
 impl Watch {
     /// Reads the files for the first time. Everything wrong with them is an error.
@@ -37,26 +44,36 @@ impl Watch {
         let compiled = api::load(&paths, Timestamp::now())
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let snapshot = Snapshot::new(compiled, &registries);
-        Ok((Self { paths, registries, seen }, snapshot))
+        Ok((Self { paths, registries, read, seen, told: Vec::new() }, snapshot))
     }
 
-    /// Puts every change in place. Files that cannot be read change nothing; resources that do
-    /// not compile deny what they match.
+    /// Puts every change in place. Files that cannot be read, or hold no policy, change nothing;
+    /// resources that do not compile deny what they match.
     pub async fn follow(mut self, reviewer: Arc<Reviewer>) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let looked = tokio::task::spawn_blocking(move || {
-                let changed = self.changed();
-                (self, changed)
-            });
-            let Ok((watch, changed)) = looked.await else {
-                tracing::error!("policies are no longer followed: restart Countersign");
-                return;
-            };
-            self = watch;
-            if let Some(snapshot) = changed {
+            if let Some(snapshot) = self.look_again().await {
                 tracing::info!(policies = snapshot.policies.policies().len(), "policies changed");
                 reviewer.replace(snapshot);
+            }
+        }
+    }
+
+    async fn look_again(&mut self) -> Option<Snapshot> {
+        let mut watch = self.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let changed = watch.changed();
+            (watch, changed)
+        });
+        match looked.await {
+            Ok((watch, changed)) => {
+                *self = watch;
+                changed
+            }
+            // Whatever is wrong with these files, the next ones may be sound.
+            Err(error) => {
+                self.tell(vec![format!("reading them failed, which is a bug: {error}")]);
+                None
             }
         }
     }
@@ -64,25 +81,47 @@ impl Watch {
     fn changed(&mut self) -> Option<Snapshot> {
         let seen = look(&self.paths);
         if seen == self.seen {
+            self.told.clear();
             return None;
         }
-        self.seen = seen;
-        match api::read(&self.paths) {
-            Ok(resources) => {
-                let compiled = api::compile(&resources, Timestamp::now());
-                for problem in &compiled.problems {
-                    tracing::error!(%problem, "a resource does not compile: it denies what it matches");
-                }
-                Some(Snapshot::new(compiled, &self.registries))
+        match (self.read)(&self.paths, &self.registries) {
+            Ok(snapshot) => {
+                self.seen = seen;
+                self.told.clear();
+                Some(snapshot)
             }
             Err(problems) => {
-                for problem in problems {
-                    tracing::error!(%problem, "policies cannot be read: the former ones stay");
-                }
+                self.tell(problems);
                 None
             }
         }
     }
+
+    /// Logs problems once: they are found again at every look.
+    fn tell(&mut self, problems: Vec<String>) {
+        if problems == self.told {
+            return;
+        }
+        for problem in &problems {
+            tracing::error!(%problem, "policies cannot be read: the former ones stay");
+        }
+        self.told = problems;
+    }
+}
+
+fn read(paths: &[PathBuf], registries: &BTreeSet<String>) -> Result<Snapshot, Vec<String>> {
+    let resources = api::read(paths)
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    // An empty folder is a mistake, or a moment between two states: it must not end what it asked.
+    if resources.policies.is_empty() {
+        let folders: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(vec![format!("no TrustPolicy was found in {}", folders.join(", "))]);
+    }
+    let compiled = api::compile(&resources, Timestamp::now());
+    for problem in &compiled.problems {
+        tracing::error!(%problem, "a resource does not compile: it denies what it matches");
+    }
+    Ok(Snapshot::new(compiled, registries))
 }
 
 /// What tells one state of the files from another without reading them.
@@ -138,5 +177,66 @@ mod tests {
         next("a link in its place");
         fs::remove_file(&file).expect("removed");
         next("a file gone");
+    }
+
+    const POLICY: &str = "
+apiVersion: countersign.dev/v1alpha1
+kind: TrustPolicy
+metadata: {name: all}
+spec:
+  match:
+    images: {include: ['registry.example.com/**'], exclude: []}
+    namespaceSelector: {}
+  allowUnverified: {reason: a test}
+";
+
+    /// A watch of a folder whose policy is in place.
+    fn watched(folder: &Path) -> (Watch, PathBuf) {
+        let file = folder.join("a.yaml");
+        fs::write(&file, POLICY).expect("written");
+        let paths = vec![folder.to_owned()];
+        let seen = look(&paths);
+        let registries = BTreeSet::new();
+        (Watch { paths, registries, read, seen, told: Vec::new() }, file)
+    }
+
+    #[tokio::test]
+    async fn files_without_a_policy_change_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut watch, file) = watched(folder.path());
+        fs::write(&file, "").expect("written");
+        assert!(watch.look_again().await.is_none());
+        fs::remove_file(&file).expect("removed");
+        assert!(watch.look_again().await.is_none());
+        assert!(watch.told[0].contains("no TrustPolicy"), "{:?}", watch.told);
+        fs::write(&file, POLICY).expect("written");
+        let snapshot = watch.look_again().await.expect("a policy again");
+        assert_eq!(snapshot.policies.policies().len(), 1);
+        assert!(watch.look_again().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_is_read_again_though_it_looks_the_same() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut watch, file) = watched(folder.path());
+        fs::write(&file, format!("{POLICY}\n")).expect("written");
+        watch.read = |_, _| Err(vec!["for the moment".to_owned()]);
+        assert!(watch.look_again().await.is_none());
+        assert_eq!(watch.told, ["for the moment"]);
+        watch.read = read;
+        assert!(watch.look_again().await.is_some());
+        assert!(watch.told.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_reading_does_not_end_following() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut watch, file) = watched(folder.path());
+        fs::write(&file, format!("{POLICY}\n")).expect("written");
+        watch.read = |_, _| panic!("the test's own");
+        assert!(watch.look_again().await.is_none());
+        assert_eq!(watch.told.len(), 1);
+        watch.read = read;
+        assert!(watch.look_again().await.is_some());
     }
 }

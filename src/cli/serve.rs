@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Exit, complain};
 use crate::admission::{self, Admission, CustomKind, Kinds, Settings, Templates};
 use crate::config::ReviewArgs;
+use crate::http;
 use crate::server::{Readiness, ServeConfig, Server};
 use crate::telemetry::{self, DecisionLog, Format, Lines, Metrics};
 use crate::watch::Watch;
@@ -93,6 +94,7 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
     if let (Ok(webhooks), Ok(probes)) = listening {
         tracing::info!(%webhooks, %probes, "listening");
     }
+    http::read_system_certificates();
     let shutdown = shutdown().map_err(|error| one(&error))?;
     let following = tokio::spawn(watch.follow(reviewer));
     let router = admission::router(Arc::new(admission));

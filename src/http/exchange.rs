@@ -14,7 +14,7 @@ use url::Url;
 
 use super::address::{AddressRules, GuardedResolver, is_loopback_literal};
 use super::error::chain;
-use super::{Answer, EndpointConfig, EndpointError, FetchError};
+use super::{Answer, EndpointConfig, EndpointError, FetchError, roots};
 
 /// Longest wait for a connection with its TLS handshake: enough for a lost packet or two, and it
 /// leaves time for another attempt inside an admission review.
@@ -52,19 +52,13 @@ impl Transport {
         rules: AddressRules,
         resolver: GuardedResolver,
     ) -> Result<Self, EndpointError> {
-        // reqwest takes the process's provider; a second installation is refused and harmless.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let ca_certificates = match &config.ca_pem {
-            Some(pem) => ca_certificates(pem)?,
-            None => Vec::new(),
-        };
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
             .https_only(config.base.scheme() == "https")
             .redirect(redirect::Policy::none())
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
-            .tls_certs_merge(ca_certificates)
+            .tls_backend_preconfigured(roots::client_config(config.ca_pem.as_deref())?)
             .dns_resolver(resolver);
         // Another machine's loopback is not ours, and what goes over plain http must not leave.
         if config.base.host().is_some_and(|host| is_loopback_literal(&host)) {
@@ -126,15 +120,6 @@ impl Transport {
         };
         Ok(Answer { status: status.as_u16(), headers, body })
     }
-}
-
-fn ca_certificates(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, EndpointError> {
-    let certificates = reqwest::Certificate::from_pem_bundle(pem)
-        .map_err(|error| EndpointError::CaCertificates(chain(&error)))?;
-    if certificates.is_empty() {
-        return Err(EndpointError::CaCertificates("there is none".to_owned()));
-    }
-    Ok(certificates)
 }
 
 /// Reads at most `limit` bytes. Nothing decompresses, so the limit is of what is kept.

@@ -9,6 +9,7 @@ mod auth;
 mod challenge;
 mod error;
 mod exchange;
+mod roots;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use address::{AddressRules, GuardedResolver, SystemResolver};
 use auth::Authorizer;
 pub use error::{EndpointError, FetchError};
 use exchange::{Exchange, Transport};
+pub use roots::read_system_certificates;
 
 /// A server and what may be used to speak to it.
 #[derive(Debug, Clone)]
@@ -101,7 +103,8 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// Checks the configuration and reads the system's certificates. Contacts nobody.
+    /// Checks the configuration. Contacts nobody; reads the system's certificates where nobody has
+    /// called [`read_system_certificates`] yet.
     pub fn new(config: EndpointConfig) -> Result<Self, EndpointError> {
         Self::with_resolver(config, Arc::new(SystemResolver))
     }

@@ -126,26 +126,28 @@ impl MemoryStore {
         }
     }
 
-    /// Raises what is remembered to `memory`; what others raised meanwhile stays. Blocks, for a
-    /// few seconds at most where another process holds the lock.
-    pub(super) fn raise(&self, place: &Place, memory: Memory) -> Result<(), MemoryError> {
+    /// Raises what is remembered to `memory`, and tells what is remembered then: what others raised
+    /// meanwhile stays. Blocks, for a few seconds at most where another process holds the lock.
+    pub(super) fn raise(&self, place: &Place, memory: Memory) -> Result<Memory, MemoryError> {
         match &self.place {
             Store::Process { memories, writer } => {
                 let _one_at_a_time = writer.lock();
                 let name = place.file_name();
-                let before = memories.get(&name).unwrap_or_default();
-                memories.insert(name, before.merged(memory));
-                Ok(())
+                let merged = memories.get(&name).unwrap_or_default().merged(memory);
+                memories.insert(name, merged.clone());
+                Ok(merged)
             }
             Store::Folder(folder) => {
                 let path = folder.join(place.file_name());
-                let _one_at_a_time = lock(&path.with_extension("lock"))?;
+                // The file is always whole, so that nothing new needs no lock.
                 let before = read(&path, place)?;
-                let merged = before.clone().merged(memory);
-                if merged == before {
-                    return Ok(());
+                if before.clone().merged(memory.clone()) == before {
+                    return Ok(before);
                 }
-                write(&path, place, merged).map_err(io_error(&path))
+                let _one_at_a_time = lock(&path.with_extension("lock"))?;
+                let merged = read(&path, place)?.merged(memory);
+                write(&path, place, &merged).map_err(io_error(&path))?;
+                Ok(merged)
             }
         }
     }
@@ -191,12 +193,12 @@ fn read(path: &Path, place: &Place) -> Result<Memory, MemoryError> {
 }
 
 /// Replaces the file whole: after a crash it is the old one or the new one.
-fn write(path: &Path, place: &Place, memory: Memory) -> io::Result<()> {
+fn write(path: &Path, place: &Place, memory: &Memory) -> io::Result<()> {
     let checkpoint = Checkpoint {
         source: place.source.clone(),
         repository: place.repository.clone(),
         anchor: place.anchor.clone(),
-        memory,
+        memory: memory.clone(),
     };
     let partial = path.with_extension("partial");
     let mut file = File::create(&partial)?;

@@ -1,5 +1,6 @@
 //! Live repositories: fetched, verified, swapped in whole, and what is remembered of them.
 
+mod gate;
 mod memory;
 mod notary;
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 use countersign_verify::notary::{Memory, Repository};
 use countersign_verify::outcome::{Refusal, Unavailable};
 use moka::sync::Cache;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use crate::api::{Connection, Source};
@@ -18,13 +19,16 @@ use crate::clock::Clock;
 use crate::http::{Basic, Endpoint, EndpointConfig, EndpointError};
 use crate::singleflight::SingleFlight;
 
+use gate::Gate;
 pub use memory::{MemoryError, MemoryStore};
 
-/// How long one update of a repository may take, whoever waits for it and for how long.
+/// How long one update of a repository may take once it has begun, whoever waits for it and for
+/// how long; and how long it may wait for its turn.
 const UPDATE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Repositories kept at hand.
-const REPOSITORIES: u64 = 10_000;
+/// Bytes of metadata kept at hand, as files: what is made of them is a few times larger. A
+/// repository has kilobytes, so these are thousands.
+const KEPT_BYTES: u64 = 256 << 20;
 
 /// Connections to sources kept at hand.
 const ENDPOINTS: u64 = 1_000;
@@ -45,11 +49,6 @@ pub struct Live {
 type Key = ([u8; 32], String);
 
 impl Live {
-    /// Whether both are one repository of one source.
-    pub fn same(&self, other: &Self) -> bool {
-        self.source.fingerprint == other.source.fingerprint && self.repository == other.repository
-    }
-
     fn key(&self) -> Key {
         (self.source.fingerprint, self.repository.clone())
     }
@@ -71,6 +70,7 @@ struct Shared {
     flights: SingleFlight<Key, Result<Arc<Repository>, Refusal>>,
     endpoints: Cache<[u8; 32], Endpoint>,
     memory: Arc<MemoryStore>,
+    gate: Gate,
     clock: Arc<Clock>,
 }
 
@@ -78,10 +78,11 @@ impl Repositories {
     /// Remembers in `memory` and reads the time from `clock`.
     pub fn new(memory: MemoryStore, clock: Arc<Clock>) -> Self {
         let shared = Shared {
-            entries: Cache::new(REPOSITORIES),
+            entries: kept(KEPT_BYTES),
             flights: SingleFlight::default(),
             endpoints: Cache::new(ENDPOINTS),
             memory: Arc::new(memory),
+            gate: Gate::default(),
             clock,
         };
         Self { shared: Arc::new(shared) }
@@ -106,6 +107,13 @@ impl Repositories {
     }
 }
 
+/// Keeps repositories by the bytes of their files.
+fn kept(bytes: u64) -> Cache<Key, Arc<Entry>> {
+    let weight =
+        |_: &Key, entry: &Arc<Entry>| u32::try_from(entry.repository.bytes()).unwrap_or(u32::MAX);
+    Cache::builder().max_capacity(bytes).weigher(weight).build()
+}
+
 impl Shared {
     fn current(&self, live: &Live) -> Option<Arc<Repository>> {
         let entry = self.entries.get(&live.key())?;
@@ -119,12 +127,16 @@ impl Shared {
         if let Some(current) = self.current(&live) {
             return Ok(current);
         }
+        let waited = timeout(UPDATE_TIMEOUT, self.gate.enter());
+        let _turn = waited.await.unwrap_or(Err(Unavailable::Overloaded))?;
         let begun = Instant::now();
         match self.fetch(&live, begun + UPDATE_TIMEOUT).await {
             Ok(repository) => {
                 let repository = Arc::new(repository);
-                let entry = Entry { repository: Arc::clone(&repository), complete: begun };
-                self.entries.insert(live.key(), Arc::new(entry));
+                // A role that could not be fetched may be there for the next review.
+                if repository.is_complete() {
+                    self.keep(&live, Arc::clone(&repository), begun);
+                }
                 Ok(repository)
             }
             Err(refusal) => {
@@ -138,6 +150,17 @@ impl Shared {
                 Err(refusal)
             }
         }
+    }
+
+    /// Swaps a set in, and tells the warnings that the one before did not have.
+    fn keep(&self, live: &Live, repository: Arc<Repository>, complete: Instant) {
+        let key = live.key();
+        let before = self.entries.get(&key);
+        let told = before.as_ref().map_or(&[][..], |entry| entry.repository.warnings());
+        for warning in repository.warnings().iter().filter(|warning| !told.contains(warning)) {
+            tracing::warn!(source = live.source.name, repository = live.repository, "{warning}");
+        }
+        self.entries.insert(key, Arc::new(Entry { repository, complete }));
     }
 
     async fn fetch(&self, live: &Live, deadline: Instant) -> Result<Repository, Refusal> {
@@ -154,10 +177,13 @@ impl Shared {
         let (memory, verified) = update.run(&remembered, now).await;
         // Every verified step sticks, also of an update that fails later on, and before the new
         // set answers.
-        if memory != remembered {
-            self.raise(live, place, memory).await?;
+        let newest = self.raise(live, place, memory).await?;
+        let repository = verified?;
+        if repository.superseded_by(&newest) {
+            let cause = "another process has verified newer metadata than was fetched; try again";
+            return Err(unavailable(live, &cause).into());
         }
-        verified
+        Ok(repository)
     }
 
     async fn load(&self, live: &Live, place: memory::Place) -> Result<Memory, Unavailable> {
@@ -170,7 +196,7 @@ impl Shared {
         live: &Live,
         place: memory::Place,
         memory: Memory,
-    ) -> Result<(), Unavailable> {
+    ) -> Result<Memory, Unavailable> {
         let store = Arc::clone(&self.memory);
         blocking(live, move || store.raise(&place, memory)).await
     }

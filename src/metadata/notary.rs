@@ -106,7 +106,8 @@ impl<'a> Fetch<'a> {
             ("timestamp", limits::TIMESTAMP_BYTES),
             ("snapshot", limits::SNAPSHOT_BYTES),
         ];
-        let all = first.into_iter().chain(roles.into_iter().map(|r| (r, limits::TARGETS_BYTES)));
+        let roles = roles.into_iter().map(|role| (role, limits::SPECULATIVE_TARGETS_BYTES));
+        let all = first.into_iter().chain(roles);
         join_all(
             all.map(|(role, limit)| async move { (role.to_owned(), self.get(role, limit).await) }),
         )
@@ -149,7 +150,9 @@ impl<'a> Fetch<'a> {
             return Ok(bytes.clone());
         }
         let name = format!("{role}.{}", wanted.sha256_hex());
-        self.get(&name, limit).await.map_err(|error| self.unavailable(&name, &error))
+        self.get(&name, limit.min(wanted.length))
+            .await
+            .map_err(|error| self.unavailable(&name, &error))
     }
 
     fn take(&self, files: &Files, role: &str) -> Result<Bytes, Refusal> {

@@ -1,6 +1,6 @@
 //! What a review's verdicts rest on, gathered side by side before any of them is made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use countersign_verify::image::Reference;
@@ -19,26 +19,34 @@ use crate::snapshot::Snapshot;
 type Found = Result<Resolved, Unavailable>;
 type Verified = Result<Arc<Repository>, Refusal>;
 
-/// The digests that tags resolve to, and the repositories' verified metadata. A handful of
-/// entries: searched in order.
+/// The digests that tags resolve to, and the repositories' verified metadata. Trees, for most
+/// reviews have one image: a tree of one entry costs no more than a list.
 #[derive(Default)]
 pub(super) struct Evidence {
-    digests: Vec<(Reference, Found)>,
-    repositories: Vec<(String, String, Verified)>,
+    digests: BTreeMap<Reference, Found>,
+    /// By source and repository.
+    repositories: BTreeMap<String, BTreeMap<String, Verified>>,
 }
 
 impl Evidence {
     /// What a tag resolves to; `None` where nobody asked.
     pub(super) fn digest(&self, reference: &Reference) -> Option<Found> {
-        self.digests.iter().find(|(asked, _)| asked == reference).map(|(_, found)| found.clone())
+        self.digests.get(reference).cloned()
     }
 
     /// A repository's metadata in a source; `None` where there is no such source.
     pub(super) fn repository(&self, source: &str, name: &str) -> Option<Verified> {
-        self.repositories
-            .iter()
-            .find(|(asked, repository, _)| asked == source && repository == name)
-            .map(|(_, _, verified)| verified.clone())
+        self.repositories.get(source)?.get(name).cloned()
+    }
+
+    fn holds(&self, live: &Live) -> bool {
+        let repositories = self.repositories.get(&live.source.name);
+        repositories.is_some_and(|repositories| repositories.contains_key(&live.repository))
+    }
+
+    fn hold(&mut self, live: &Live, verified: Verified) {
+        let source = self.repositories.entry(live.source.name.clone()).or_default();
+        source.insert(live.repository.clone(), verified);
     }
 }
 
@@ -51,22 +59,28 @@ impl Reviewer {
         deadline: Instant,
     ) -> Evidence {
         let mut evidence = Evidence::default();
-        let mut tags = Vec::new();
-        let mut repositories = Vec::new();
+        let mut tags = BTreeSet::new();
+        let mut repositories = BTreeMap::new();
         for (plan, reference) in
             plans.iter().filter_map(|plan| plan.to_verify().map(|reference| (plan, reference)))
         {
-            if reference.digest().is_none() && !tags.contains(&reference) {
+            if reference.digest().is_none() && !evidence.digests.contains_key(reference) {
                 match self.registry.cached(reference, &snapshot.registries) {
-                    Some(found) => evidence.digests.push((reference.clone(), found)),
-                    None => tags.push(reference),
+                    Some(found) => drop(evidence.digests.insert(reference.clone(), found)),
+                    None => drop(tags.insert(reference)),
                 }
             }
             for live in lives(snapshot, plan.authorities(), reference) {
+                if evidence.holds(&live) {
+                    continue;
+                }
                 match self.repositories.current(&live) {
                     Some(current) => evidence.hold(&live, Ok(current)),
-                    None if repositories.iter().any(|asked: &Live| asked.same(&live)) => {}
-                    None => repositories.push(live),
+                    // Sources of different names answer each for itself, though they be the same.
+                    None => {
+                        let key = (live.source.name.clone(), live.repository.clone());
+                        repositories.entry(key).or_insert(live);
+                    }
                 }
             }
         }
@@ -75,10 +89,10 @@ impl Reviewer {
         }
         let (digests, verified) = tokio::join!(
             join_all(tags.iter().map(|tag| self.resolve(tag, snapshot, deadline))),
-            join_all(repositories.iter().map(|live| self.verified(live, deadline))),
+            join_all(repositories.values().map(|live| self.verified(live, deadline))),
         );
         evidence.digests.extend(tags.into_iter().cloned().zip(digests));
-        for (live, verified) in repositories.iter().zip(verified) {
+        for (live, verified) in repositories.values().zip(verified) {
             evidence.hold(live, verified);
         }
         evidence
@@ -113,14 +127,6 @@ impl Reviewer {
     }
 }
 
-impl Evidence {
-    fn hold(&mut self, live: &Live, verified: Verified) {
-        if self.repository(&live.source.name, &live.repository).is_none() {
-            self.repositories.push((live.source.name.clone(), live.repository.clone(), verified));
-        }
-    }
-}
-
 /// The repositories that authorities read, one a source, with all roles that any of them names.
 fn lives<'a>(
     snapshot: &Snapshot,
@@ -142,3 +148,6 @@ fn lives<'a>(
     }
     lives
 }
+
+#[cfg(test)]
+mod tests;

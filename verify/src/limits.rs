@@ -13,6 +13,11 @@ pub const SNAPSHOT_BYTES: u64 = 1 << 20;
 /// Largest targets or delegated targets file read, in bytes: about 60,000 tags.
 pub const TARGETS_BYTES: u64 = 16 << 20;
 
+/// Largest targets file read before the snapshot tells its length, in bytes: about 4,000 tags. A
+/// larger one costs a round trip more, and is read by its hash, as long as it is listed.
+/// Source: whoever serves the files chooses what an unverified one makes us hold.
+pub const SPECULATIVE_TARGETS_BYTES: u64 = 1 << 20;
+
 /// Most root rotations followed in one update. Source: python-tuf (`max_root_rotations`, 256).
 pub const ROOT_ROTATIONS: u64 = 256;
 
@@ -46,8 +51,9 @@ pub const AUTHORITIES: usize = 16;
 /// takes four, and [`TARGETS_BYTES`] hold fewer than 200,000 tags.
 pub const JSON_VALUES: u64 = 1 << 20;
 
-/// First batch of older roots asked for at once, when the newest is not signed by pinned keys;
-/// each further batch is twice as large.
+/// Older roots asked for at once, when the newest is not signed by pinned keys: so many files of
+/// [`ROOT_BYTES`] are held at a time. Each batch is a round trip, at most 32 for
+/// [`ROOT_ROTATIONS`]; a repository has one rotation or two.
 pub const ROOT_BATCH: u64 = 8;
 
 /// How far ahead a root certificate's NotBefore may be, in hours. Source: notary's Go client

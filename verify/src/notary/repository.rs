@@ -17,6 +17,7 @@ pub struct Repository {
     pub(super) roles: BTreeMap<String, RoleState>,
     pub(super) memory: Memory,
     warnings: Vec<String>,
+    bytes: u64,
 }
 
 /// The files that every lookup rests on.
@@ -113,8 +114,14 @@ impl Repository {
         roles: BTreeMap<String, RoleState>,
         memory: Memory,
         warnings: Vec<String>,
+        bytes: u64,
     ) -> Self {
-        Self { base, roles, memory, warnings }
+        Self { base, roles, memory, warnings, bytes }
+    }
+
+    /// The sum of its verified files' lengths, without older roots.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// When the first of root, timestamp, snapshot and `targets` expires.
@@ -143,6 +150,13 @@ impl Repository {
                 RoleState::Unpublished => Err(unpublished(name).into()),
             },
         }))
+    }
+
+    /// Whether every role's file could be fetched: where not, another update may tell more.
+    pub fn is_complete(&self) -> bool {
+        let unavailable =
+            |state: &RoleState| matches!(state, RoleState::Bad(Refusal::Unavailable(_)));
+        !self.roles.values().any(unavailable)
     }
 
     /// What an admin should know, one sentence each.

@@ -74,7 +74,7 @@ impl Walk {
         }
         let version = newest.version();
         let walk = Self { newest, lowest: None, asked: version..=version };
-        walk.next_batch(judge, limits::ROOT_BATCH)
+        walk.next_batch(judge)
     }
 
     /// Goes on with the versions asked for.
@@ -96,15 +96,14 @@ impl Walk {
             }
             self.lowest = Some(file);
         }
-        let taken = self.asked.end() - self.asked.start() + 1;
-        self.next_batch(judge, taken.saturating_mul(2))
+        self.next_batch(judge)
     }
 
     fn lowest(&self) -> &RootFile {
         self.lowest.as_ref().unwrap_or(&self.newest)
     }
 
-    fn next_batch(mut self, judge: Judge<'_>, size: u64) -> Result<Progress, Denial> {
+    fn next_batch(mut self, judge: Judge<'_>) -> Result<Progress, Denial> {
         let end = self.lowest().version() - 1;
         if end == 0 {
             return Err(self.not_pinned(judge));
@@ -116,7 +115,7 @@ impl Walk {
                 limit: limits::ROOT_ROTATIONS,
             });
         }
-        let size = size.min(left).min(end);
+        let size = limits::ROOT_BATCH.min(left).min(end);
         self.asked = end - size + 1..=end;
         let asked = self.asked.clone();
         Ok(Progress::Needs(Box::new(self), asked))

@@ -53,6 +53,8 @@ pub struct Update<'p> {
     wanted: BTreeMap<String, Pending>,
     /// Delegations loaded or to be loaded.
     delegations: usize,
+    /// The lengths of the verified files but the root, summed up.
+    bytes: u64,
 }
 
 /// A role that can be loaded now.
@@ -78,6 +80,7 @@ impl<'p> Update<'p> {
             roles: BTreeMap::new(),
             wanted: BTreeMap::new(),
             delegations: 0,
+            bytes: 0,
         }
     }
 
@@ -148,6 +151,7 @@ impl<'p> Update<'p> {
             .ok_or_else(|| malformed(TIMESTAMP, "it does not list the snapshot"))?;
         check_length(SNAPSHOT, snapshot.length, limits::SNAPSHOT_BYTES)?;
         self.timestamp = Some((standing, snapshot));
+        self.bytes += bytes.len() as u64;
         Ok(())
     }
 
@@ -178,6 +182,7 @@ impl<'p> Update<'p> {
         let (keys, targets) = (root.root.snapshot.clone(), root.root.targets.clone());
         let standing = self.accept(SNAPSHOT, &keys, &envelope, listing.header)?;
         self.snapshot = Some((standing, listing.meta));
+        self.bytes += bytes.len() as u64;
         self.expect(TARGETS.to_owned(), targets, vec![String::new()]);
         Ok(SnapshotStep::Trusted)
     }
@@ -217,6 +222,7 @@ impl<'p> Update<'p> {
         for delegation in &mut targets.delegations {
             delegation.restrict(&pending.paths);
         }
+        self.bytes += bytes.len() as u64;
         let Targets { entries, delegations, .. } = targets;
         Ok(Role { standing, entries, delegations })
     }
@@ -307,7 +313,8 @@ impl<'p> Update<'p> {
         }
         let warnings = warnings(self.pin, &root);
         let base = Base { root: Standing::of_root(&root), timestamp, snapshot };
-        Ok(Repository::new(base, self.roles, self.memory, warnings))
+        let bytes = self.bytes + root.file.length;
+        Ok(Repository::new(base, self.roles, self.memory, warnings, bytes))
     }
 }
 

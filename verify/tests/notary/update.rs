@@ -335,6 +335,15 @@ fn t7_a_root_that_the_snapshot_does_not_list_asks_for_a_newer_one() {
 }
 
 #[test]
+fn a_repository_tells_its_files_lengths() {
+    let repo = sound();
+    let (files, pin) = (repo.seal(), repo.pin());
+    let roles = files.roles.values().map(Vec::len).sum::<usize>();
+    let all = files.root().len() + files.timestamp.len() + files.snapshot.len() + roles;
+    assert_eq!(files.verify(&pin).unwrap().bytes(), all as u64);
+}
+
+#[test]
 fn a_role_that_is_unavailable_harms_those_lookups_only_that_need_it() {
     let mut repo = sound();
     repo.delegated("targets/qa", &[""], &[("1.4", "new")]);

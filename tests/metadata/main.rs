@@ -1,0 +1,182 @@
+//! Updates of live repositories, from servers on loopback.
+
+// The verifier's tests make metadata in more ways than these need.
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#[path = "../../verify/tests/notary/builder.rs"]
+mod builder;
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#[path = "../../verify/tests/notary/signer.rs"]
+mod signer;
+
+mod server;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use countersign::api::{Connection, Source};
+use countersign::clock::Clock;
+use countersign::metadata::{Live, MemoryStore, Repositories};
+use countersign_verify::notary::{Pin, Pins};
+use countersign_verify::outcome::{Refusal, Unavailable};
+use serde_json::json;
+
+use builder::{GUN, Repo, now, pin};
+use server::Server;
+use signer::{Cert, Kind, Signer};
+
+fn live(server: &Server, repository: &str, pin: &Pin, refresh_after: Duration) -> Live {
+    let source = Source {
+        name: "notary".to_owned(),
+        fingerprint: [0; 32],
+        url: server.url(),
+        pins: Arc::new(Pins(vec![pin.clone()])),
+        connection: Connection::default(),
+        refresh_after,
+        refuse_after: refresh_after,
+    };
+    Live { source: Arc::new(source), repository: repository.to_owned(), roles: BTreeSet::new() }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn repositories(memory: MemoryStore) -> Repositories {
+    Repositories::new(memory, Arc::new(Clock::reading(now)))
+}
+
+fn in_process() -> Repositories {
+    repositories(MemoryStore::in_process())
+}
+
+fn sound() -> Repo {
+    let mut repo = Repo::new(GUN);
+    repo.targets(&[("1.0", "old")]);
+    repo
+}
+
+#[tokio::test]
+async fn t12_unverified_targets_are_read_up_to_a_bound_and_then_as_long_as_listed() {
+    let tags: Vec<String> = (0..6_000).map(|number| format!("{number:0100}")).collect();
+    let tags: Vec<(&str, &str)> = tags.iter().map(|tag| (tag.as_str(), "image")).collect();
+    let mut repo = Repo::new(GUN);
+    repo.targets(&tags);
+    let files = repo.seal();
+    assert!(files.roles["targets"].len() > 1 << 20);
+    let server = Server::start().await;
+    server.serve(GUN, &files);
+    let live = live(&server, GUN, &repo.pin(), MINUTE);
+    let repository = in_process().update(&live).await.expect("verified");
+    assert!(repository.bytes() > 1 << 20);
+    let by_hash = |path: &String| path.contains("/targets.") && !path.ends_with("/targets.json");
+    assert_eq!(server.asked().iter().filter(|path| by_hash(path)).count(), 1);
+}
+
+#[tokio::test]
+async fn o6_updates_that_run_and_wait_are_bounded() {
+    let server = Server::start().await;
+    server.hold();
+    let repo = sound();
+    let repositories = in_process();
+    for number in 0..32 + 512 {
+        let live = live(&server, &format!("{GUN}/{number}"), &repo.pin(), MINUTE);
+        let repositories = repositories.clone();
+        tokio::spawn(async move { repositories.update(&live).await });
+    }
+    // Five files each: root, timestamp, snapshot, targets and targets/releases.
+    while server.asked().len() < 32 * 5 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let one_more = live(&server, GUN, &repo.pin(), MINUTE);
+    let answer = tokio::time::timeout(Duration::from_secs(1), repositories.update(&one_more));
+    let refusal = answer.await.expect("at once").expect_err("no place");
+    assert_eq!(refusal, Refusal::from(Unavailable::Overloaded));
+    assert_eq!(server.asked().len(), 32 * 5);
+}
+
+#[tokio::test]
+async fn t8_a_set_that_another_process_has_passed_does_not_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let of_a_process = || repositories(MemoryStore::in_folder(folder.path()).expect("a store"));
+    let mut repo = sound();
+    let (slow, newer) = (Server::start().await, Server::start().await);
+    slow.serve(GUN, &repo.seal());
+    slow.hold();
+    repo.timestamp.signed["version"] = json!(2);
+    newer.serve(GUN, &repo.seal());
+
+    let first = {
+        let (repositories, live) = (of_a_process(), live(&slow, GUN, &repo.pin(), MINUTE));
+        tokio::spawn(async move { repositories.update(&live).await })
+    };
+    while slow.asked().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let live = live(&newer, GUN, &repo.pin(), MINUTE);
+    of_a_process().update(&live).await.expect("the newer set");
+    slow.release();
+    match first.await.expect("no panic") {
+        Err(Refusal::Unavailable(Unavailable::SourceUnavailable { cause, .. })) => {
+            assert!(cause.contains("another process"), "{cause}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_set_that_lacks_a_role_for_the_moment_is_not_kept() {
+    let mut repo = sound();
+    repo.delegated("targets/releases", &[""], &[("1.4", "new")]);
+    let mut files = repo.seal();
+    let whole = files.clone();
+    files.roles.remove("targets/releases");
+    let server = Server::start().await;
+    server.serve(GUN, &files);
+    let (repositories, live) = (in_process(), live(&server, GUN, &repo.pin(), MINUTE));
+    let repository = repositories.update(&live).await.expect("answers");
+    assert!(!repository.is_complete());
+    assert!(repositories.current(&live).is_none());
+    server.serve(GUN, &whole);
+    assert!(repositories.update(&live).await.expect("answers").is_complete());
+    assert!(repositories.current(&live).is_some());
+}
+
+/// The lines of a log.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("lines").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_pin_that_is_behind_is_logged_once() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+
+    let keys = [0; 2].map(|_| Signer::x509(Kind::P256, &Cert::named(GUN)));
+    let mut repo = Repo::with_keys(keys[0].clone(), [Kind::P256; 3].map(Signer::new));
+    let mut root = repo.root(2, &[keys[1].clone()], 1);
+    root.signers.push(keys[0].clone());
+    repo.roots.insert(2, root);
+    repo.targets(&[("1.0", "old")]);
+    let server = Server::start().await;
+    server.serve(GUN, &repo.seal());
+    let live = live(&server, GUN, &pin(&[&keys[0]], 1), Duration::ZERO);
+    let repositories = in_process();
+    for _ in 0..2 {
+        repositories.update(&live).await.expect("verified");
+    }
+    let log = String::from_utf8(lines.0.lock().expect("lines").clone()).expect("text");
+    assert_eq!(log.matches("is behind").count(), 1, "{log}");
+}
