@@ -51,6 +51,8 @@ fn t15_only_integers_of_64_bits_are_numbers() {
     ] {
         refused(text);
     }
+    let denial = read("1.0").expect_err("a fraction").to_string();
+    assert!(denial.contains("expected a JSON value without fractions"), "{denial}");
     assert_eq!(read("18446744073709551615").expect("fits"), Value::Integer(u64::MAX.into()));
     assert_eq!(read("-9223372036854775808").expect("fits"), Value::Integer(i64::MIN.into()));
     assert_eq!(read("0").expect("fits"), Value::Integer(0));
