@@ -154,7 +154,9 @@ fn t2_more_signatures_than_the_limit() {
     repo.timestamp = File { signers: vec![key.clone(); limits::SIGNATURES], ..repo.timestamp };
     repo.seal().verify(&repo.pin()).unwrap();
     repo.timestamp.signers.push(key);
-    assert_eq!(code(&repo.seal().verify(&repo.pin())), "LimitExceeded");
+    let denial = denial(repo.seal().verify(&repo.pin()));
+    let text = "the number of signatures in timestamp is over the limit of 64";
+    assert_eq!((denial.code(), denial.to_string().as_str()), ("LimitExceeded", text));
 }
 
 #[test]
