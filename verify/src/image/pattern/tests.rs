@@ -141,6 +141,8 @@ fn literal_parts_and_specificity() {
         assert_eq!(pattern.literal_prefix(), prefix, "{text}");
         assert_eq!(pattern.specificity(), specificity, "{text}");
     }
+    assert_eq!(pattern("r.example/**").literal_bytes(), "r.example/".len());
+    assert_eq!(pattern("r.example/team-*/**").literal_bytes(), "r.example/team-/".len());
     assert_eq!(Pattern::everything(), pattern("**"));
     assert_eq!(pattern("R.Example/a"), pattern("r.example/a"), "one host in two spellings");
 }
