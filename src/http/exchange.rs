@@ -172,7 +172,7 @@ fn redirect_target(from: &Url, answer: &Answer) -> Result<Option<Url>, FetchErro
     };
     let location = String::from_utf8_lossy(location.as_bytes());
     let Ok(next) = from.join(&location) else {
-        return Err(FetchError::Protocol("a redirect to what is not an URL".to_owned()));
+        return Err(FetchError::Redirect { to: "(unreadable)".to_owned(), reason: "not an URL" });
     };
     let refused = |reason| FetchError::Redirect { to: shown(&next), reason };
     if next.origin() != from.origin() {
