@@ -35,7 +35,8 @@ impl Value {
 /// surrogates, bytes that are not UTF-8, anything after the value, nesting deeper than
 /// `serde_json`'s 128 levels, and more values than [`limits::JSON_VALUES`].
 pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Value, Denial> {
-    let left = Cell::new(limits::JSON_VALUES);
+    // Zero where there are too many.
+    let left = Cell::new(limits::JSON_VALUES + 1);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let parsed = Seed { left: &left }
         .deserialize(&mut deserializer)

@@ -51,6 +51,8 @@ fn t15_only_integers_of_64_bits_are_numbers() {
     ] {
         refused(text);
     }
+    let denial = read("1.0").expect_err("a fraction").to_string();
+    assert!(denial.contains("expected a JSON value without fractions"), "{denial}");
     assert_eq!(read("18446744073709551615").expect("fits"), Value::Integer(u64::MAX.into()));
     assert_eq!(read("-9223372036854775808").expect("fits"), Value::Integer(i64::MIN.into()));
     assert_eq!(read("0").expect("fits"), Value::Integer(0));
@@ -100,10 +102,11 @@ fn t15_ten_thousand_levels_of_nesting_are_refused() {
 
 #[test]
 fn t2_more_values_than_the_limit() {
-    let list = |values: u64| format!("[{}0]", "0,".repeat(values as usize - 1));
+    // The list itself is a value too.
+    let list = |values: u64| format!("[{}0]", "0,".repeat(values as usize - 2));
     let limit = limits::JSON_VALUES;
-    assert!(read(&list(limit - 2)).is_ok());
-    let denial = read(&list(limit)).expect_err("too many");
+    assert!(read(&list(limit)).is_ok());
+    let denial = read(&list(limit + 1)).expect_err("too many");
     assert_eq!(denial.code(), "LimitExceeded");
 }
 
