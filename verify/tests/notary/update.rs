@@ -369,12 +369,14 @@ fn a_role_that_is_unavailable_harms_those_lookups_only_that_need_it() {
     let unavailable: Refusal = Unavailable::DeadlineExceeded.into();
     assert_eq!(run("targets").unwrap_err(), unavailable);
     let repository = run("targets/releases").unwrap();
+    assert!(!repository.is_complete());
     assert_eq!(find_tag(&repository, "1.4", "new").unwrap_err(), unavailable);
     assert_eq!(find_tag(&repository, "1.0", "old").unwrap_err(), unavailable);
     assert_eq!(find_digest(&repository, "old").unwrap_err(), unavailable);
     assert_eq!(find_digest(&repository, "unheard of").unwrap_err(), unavailable);
     let repository = run("targets/qa").unwrap();
     find_tag(&repository, "1.4", "new").unwrap();
+    assert!(!repository.is_complete() && run("none").unwrap().is_complete());
 }
 
 #[test]
