@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use countersign_verify::policy::Action;
@@ -13,12 +12,6 @@ use crate::metadata::{MemoryError, MemoryStore, Repositories};
 use crate::registry::{Registry, RegistryConfig};
 use crate::review::Reviewer;
 use crate::snapshot::Snapshot;
-
-/// How long a tag's digest may be reused: short, so that a moved tag is seen.
-const TAG_TTL: Duration = Duration::from_secs(10);
-
-/// How long a registry's refusal may be: shorter, so that "push, then retry" works.
-const REFUSED_TTL: Duration = Duration::from_secs(2);
 
 /// What happens to images that no `Deny` policy matches.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -106,8 +99,7 @@ impl ReviewArgs {
             docker_configs: self.docker_config.clone(),
             certs_dir: self.registry_certs_dir.clone(),
             token_hosts,
-            tag_ttl: TAG_TTL,
-            refused_ttl: REFUSED_TTL,
+            ..RegistryConfig::default()
         }
     }
 }

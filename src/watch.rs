@@ -186,7 +186,7 @@ metadata: {name: all}
 spec:
   match:
     images: {include: ['registry.example.com/**'], exclude: []}
-    namespaceSelector: {}
+    namespaceSelector: {matchLabels: {}}
   allowUnverified: {reason: a test}
 ";
 

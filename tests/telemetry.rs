@@ -8,7 +8,7 @@ use std::time::Duration;
 use countersign::review::{ImageReview, ImageUse, Review};
 use countersign::telemetry::{DecisionLog, DecisionRecord, Format, Lines, Outcome, init};
 use countersign_verify::image::{Digest, Reference};
-use countersign_verify::outcome::{Decision, Finding, PolicyVerdict, Unavailable};
+use countersign_verify::outcome::{Decision, Denial, Finding, PolicyVerdict, Unavailable};
 use countersign_verify::policy::Action;
 use serde_json::Value;
 
@@ -87,7 +87,11 @@ fn a_decision_is_one_json_line_with_everything_in_it() {
     let denied = review("r.example/api:1", Finding::Refused(unavailable.into()));
     let log = DecisionLog::new(lines.clone());
     log.record(&record(&denied));
-    log.record(&record(&review(&"x\n".repeat(100_000), Finding::Verified)));
+    let long = "x\n".repeat(5 << 20);
+    let invalid = Denial::InvalidReference { image: long.clone(), reason: long.clone() };
+    let mut invalid = review(&long, Finding::Refused(invalid.into()));
+    invalid.images[0].notes.push(long.clone());
+    log.record(&DecisionRecord { name: &long, ..record(&invalid) });
     tracing::info!(port = 1, "listening");
     tracing::debug!("not written");
     std::panic::catch_unwind(|| panic!("scripted")).unwrap_err();
@@ -112,7 +116,8 @@ fn a_decision_is_one_json_line_with_everything_in_it() {
     assert_eq!(policy["policy"], "payments");
     assert_eq!(policy["finding"], "SourceUnavailable");
     assert_eq!(policy["causes"][0], "connection refused\nby 10.0.0.1", "causes are for logs");
-    assert!(written[1].to_string().len() < 4096, "a user's string does not fill the log");
+    let length = written[1].to_string().len();
+    assert!(length < 16_384, "a user's string neither fills the log nor drops its line: {length}");
     assert_eq!(written[2]["message"], "listening");
     assert_eq!(written[3]["panic"], "scripted");
     assert_eq!(written[3]["level"], "ERROR");

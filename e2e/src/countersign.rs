@@ -144,12 +144,26 @@ pub fn command(arguments: &[&str]) -> Outcome<Finished> {
 
 /// Runs `countersign verify` on these images, with a state folder where one is given.
 pub fn verify(config: &Config, state: Option<&Path>, arguments: &[&str]) -> Outcome<Finished> {
+    run(verify_command(config, state)?.args(arguments), "")
+}
+
+/// Runs `countersign verify` on these images behind this proxy.
+pub fn verify_behind(proxy: &str, config: &Config, arguments: &[&str]) -> Outcome<Finished> {
+    let mut command = verify_command(config, None)?;
+    for variable in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
+        command.env(variable, proxy);
+    }
+    command.env_remove("NO_PROXY").env_remove("no_proxy");
+    run(command.args(arguments), "")
+}
+
+fn verify_command(config: &Config, state: Option<&Path>) -> Outcome<Command> {
     let mut command = Command::new(tools::countersign()?);
     command.arg("verify").arg("--policies").arg(&config.policies);
     optional(&mut command, "--state-dir", state);
     optional(&mut command, "--registry-certs-dir", config.registry_certs.as_deref());
     optional(&mut command, "--docker-config", config.docker_config.as_deref());
-    run(command.args(arguments), "")
+    Ok(command)
 }
 
 fn optional(command: &mut Command, flag: &str, path: Option<&Path>) {

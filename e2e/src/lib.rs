@@ -13,6 +13,7 @@ pub mod notary_client;
 pub mod pki;
 pub mod policies;
 pub mod process;
+pub mod proxy;
 pub mod registry;
 pub mod reviews;
 pub mod serve;

@@ -50,9 +50,11 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// A certificate for servers on `localhost`, `127.0.0.1` and `::1`.
+    /// A certificate for servers on `localhost`, `127.0.0.1` and `::1`, and, behind a proxy, for
+    /// `NAME.example.com`.
     pub fn server(&self, name: &str) -> Outcome<Identity> {
-        let names = ["localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
+        let public = format!("{name}.example.com");
+        let names = ["localhost", "127.0.0.1", "::1", &public].map(String::from).to_vec();
         self.issue(name, CertificateParams::new(names)?, ExtendedKeyUsagePurpose::ServerAuth)
     }
 

@@ -94,8 +94,10 @@ impl Source {
     pub fn yaml(&self) -> String {
         let mut yaml = format!(
             "apiVersion: countersign.dev/v1alpha1\nkind: TrustSource\nmetadata:\n  name: {}\nspec:\n  \
-             notary:\n    url: {}\n    pins:\n",
-            self.name, self.url
+             notary:\n    url: {}\n    pins:{}\n",
+            self.name,
+            self.url,
+            if self.pins.is_empty() { " []" } else { "" }
         );
         for pin in &self.pins {
             let _ = write!(

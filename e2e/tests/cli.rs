@@ -131,22 +131,23 @@ fn pin_prints_resources_that_verify_the_image() -> Outcome<()> {
     let lab = Lab::start()?;
     let signed = lab.trusted(REPOSITORY, "1.4")?;
     let key = lab.signer.pin(&signed.name)?;
-    // A source that knows another repository only.
-    let source = Source::new(SOURCE, lab.front.url(), &lab.authority.pem());
-    let source = source.pin("elsewhere", "registry.example.com/elsewhere", &key);
-    let drafts = Policies::new(&lab.folder("drafts"))?;
-    drafts.source(&source)?;
-    let file = drafts.folder().join("source-corp-notary.yaml").display().to_string();
-    let image = signed.tagged("1.4");
-    let printed = command(&["pin", &image, "--source", &file])?.success()?.stdout;
+    let first = Source::new(SOURCE, lab.front.url(), &lab.authority.pem());
+    let another = first.clone().pin("elsewhere", "registry.example.com/elsewhere", &key);
+    for (name, source) in [("first", first), ("another", another)] {
+        let drafts = Policies::new(&lab.folder(&format!("{name}-draft")))?;
+        drafts.source(&source)?;
+        let file = drafts.folder().join("source-corp-notary.yaml").display().to_string();
+        let image = signed.tagged("1.4");
+        let printed = command(&["pin", &image, "--source", &file])?.success()?.stdout;
 
-    let policies = Policies::new(&lab.folder("printed"))?;
-    policies.write("printed", &printed)?;
-    policies.write("authority", &source.config_map())?;
-    let mut config = lab.config();
-    config.policies = policies.folder().to_owned();
-    let verified = verify(&config, None, &[&image])?;
-    assert_eq!(verified.code, Some(0), "{printed}\n{verified}");
+        let policies = Policies::new(&lab.folder(name))?;
+        policies.write("printed", &printed)?;
+        policies.write("authority", &source.config_map())?;
+        let mut config = lab.config();
+        config.policies = policies.folder().to_owned();
+        let verified = verify(&config, None, &[&image])?;
+        assert_eq!(verified.code, Some(0), "{printed}\n{verified}");
+    }
     Ok(())
 }
 

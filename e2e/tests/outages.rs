@@ -86,7 +86,7 @@ fn k5_a_review_under_way_keeps_the_policies_that_it_began_with() -> Outcome<()> 
     let pod = reviews::create("payments", &reviews::pod("app", &image));
     let open = "apiVersion: countersign.dev/v1alpha1\nkind: TrustPolicy\nmetadata:\n  name: payments\n\
                 spec:\n  match:\n    images:\n      include: [\"**\"]\n      exclude: []\n    \
-                namespaceSelector: {}\n  allowUnverified:\n    reason: open\n";
+                namespaceSelector: {matchLabels: {}}\n  allowUnverified:\n    reason: open\n";
     let begun = std::thread::scope(|scope| {
         let begun = scope.spawn(|| countersign.review("/validate?timeout=9s", &pod).ok());
         eventually(Duration::from_secs(3), || Ok(!lab.front.reads().is_empty()))?;

@@ -1,15 +1,19 @@
 //! What the registry says, and what was signed.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use axum::Router;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_e2e::countersign::Countersign;
-use countersign_e2e::lab::Lab;
-use countersign_e2e::policies::Policy;
-use countersign_e2e::registry::{Auth, PASSWORD, Registry, USER};
+use countersign_e2e::countersign::{Countersign, verify};
+use countersign_e2e::lab::{Lab, SOURCE};
+use countersign_e2e::policies::{Policy, Source};
+use countersign_e2e::registry::{Auth, PASSWORD, Registry, USER, sha256};
+use countersign_e2e::serve::Served;
 use countersign_e2e::{Outcome, reviews};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const REPOSITORY: &str = "payments/api";
 
@@ -111,5 +115,62 @@ fn credentials_of_the_docker_configuration_are_used() -> Outcome<()> {
     config.docker_config = Some(file);
     let countersign = Countersign::start(&lab.folder("known"), &lab.authority, &config)?;
     countersign.pod(&image.tagged("1.4"))?.0.admitted()?;
+    Ok(())
+}
+
+/// A registry whose tags are another of these manifests at every request.
+fn fickle(lab: &Lab, manifests: [String; 2]) -> Outcome<Served> {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let answer = move || {
+        let body = manifests[asked.fetch_add(1, Ordering::Relaxed) % manifests.len()].clone();
+        let digest = sha256(body.as_bytes());
+        let media_type = "application/vnd.oci.image.manifest.v1+json".to_owned();
+        async move { ([("content-type", media_type), ("docker-content-digest", digest)], body) }
+    };
+    Served::start(Router::new().fallback(answer), &lab.authority.server("fickle")?)
+}
+
+#[test]
+fn r3_of_a_registry_that_answers_differently_each_time_only_what_is_signed_gets_in() -> Outcome<()>
+{
+    let lab = Lab::start()?;
+    let manifest = |content: &str| {
+        let config = json!({"digest": sha256(content.as_bytes()), "size": 7});
+        json!({"schemaVersion": 2, "config": config, "layers": []}).to_string()
+    };
+    let [good, bad] = [manifest("signed"), manifest("something else")];
+    let (signed, size) = (sha256(good.as_bytes()), good.len() as u64);
+    let registry = fickle(&lab, [good, bad])?;
+    let name = format!("{}/{REPOSITORY}", registry.host());
+    let image = format!("{name}:1.4");
+    lab.signer.init(&name)?;
+    lab.signer.sign(&name, "1.4", &signed, size)?;
+    let pin = lab.signer.pin(&name)?;
+    let source = Source::new(SOURCE, lab.front.url(), &lab.authority.pem());
+    lab.policies.source(&source.pin("fickle", &name, &pin))?;
+    let include = vec![format!("{}/**", registry.host())];
+    lab.policies.policy(&Policy { include, ..lab.policy() })?;
+    let certs = lab.folder("fickle-certs");
+    fs::create_dir_all(certs.join(registry.host()))?;
+    fs::copy(lab.authority.certificate(), certs.join(registry.host()).join("ca.crt"))?;
+    let mut config = lab.config();
+    config.registry_certs = Some(certs);
+
+    let mut admitted = 0;
+    for _ in 0..4 {
+        let finished = verify(&config, None, &["--output", "json", &image])?;
+        let json: Value = serde_json::from_str(&finished.stdout)?;
+        let verdict = &json["images"][0];
+        let is_signed = verdict["digest"] == signed.as_str();
+        assert_eq!(verdict["admitted"], is_signed, "{finished}");
+        admitted += usize::from(is_signed);
+    }
+    assert_eq!(admitted, 2, "every other answer is signed");
+
+    // What /mutate pins is what it verified, whatever the registry says afterwards.
+    let countersign = Countersign::start(&lab.folder("pinning"), &lab.authority, &config)?;
+    let (verdict, pinned) = countersign.pod(&image)?;
+    verdict.admitted()?;
+    assert_eq!(pinned, format!("{image}@{signed}"));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Answers AdmissionReviews over HTTP.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -52,6 +52,9 @@ const SHORTEST_DEADLINE: Duration = Duration::from_millis(100);
 
 /// What a reviewer has beyond its deadline to say itself what was slow.
 const LAST_RESORT: Duration = Duration::from_millis(250);
+
+/// The review of a request that was answered without one.
+const NOTHING: Review = Review { images: Vec::new() };
 
 /// How requests are answered.
 #[derive(Debug, Clone)]
@@ -174,7 +177,7 @@ impl<D: Decide> Admission<D> {
             Err(rejected) => {
                 let (status, reason) = rejected.status();
                 self.metrics.rejected(reason);
-                tracing::debug!(reason, error = %rejected, "request rejected");
+                tracing::info!(reason, error = %shortened(&rejected), "request rejected");
                 (status, format!("{rejected}\n")).into_response()
             }
         }
@@ -218,17 +221,22 @@ impl<D: Decide> Admission<D> {
         arrival: Instant,
         deadline: Instant,
     ) -> Result<Vec<u8>, Rejected> {
-        let request = read::read(body, &self.settings.kinds)?;
-        let judging = AssertUnwindSafe(self.judge(webhook, &request, arrival, deadline));
-        let answer = match judging.catch_unwind().await {
-            Ok(answer) => answer?,
+        let reading = AssertUnwindSafe(|| read::read(body, &self.settings.kinds));
+        let request = catch_unwind(reading).map_err(|_| {
+            self.metrics.panicked();
+            Rejected::Failed
+        })??;
+        let judging = AssertUnwindSafe(self.judge(webhook, &request, deadline));
+        let (answer, review) = match judging.catch_unwind().await {
+            Ok(judged) => judged?,
             Err(_) => {
                 self.metrics.panicked();
-                failed(webhook)
+                (failed(webhook), NOTHING)
             }
         };
         let took = arrival.elapsed();
         self.metrics.answered(webhook.as_str(), answer.outcome, answer.code, took);
+        self.log(webhook, &request, &review, &answer, took);
         answer.to_json(&request.uid).map_err(|_| Rejected::Failed)
     }
 
@@ -236,23 +244,21 @@ impl<D: Decide> Admission<D> {
         &self,
         webhook: Webhook,
         request: &Request<'_>,
-        arrival: Instant,
         deadline: Instant,
-    ) -> Result<Answer, Rejected> {
+    ) -> Result<(Answer, Review), Rejected> {
+        let alone = |answer| Ok((answer, NOTHING));
         let kinds = &self.settings.kinds;
         let is_pod = kinds.is_pod(request.place);
-        if webhook == Webhook::Mutate && !is_pod {
-            return Ok(Answer::allowed());
-        }
-        if request.place == Place::Unaffected {
-            return Ok(Answer::allowed());
+        let unaffected = request.place == Place::Unaffected;
+        if unaffected || (webhook == Webhook::Mutate && !is_pod) {
+            return alone(Answer::allowed());
         }
         if request.place == Place::Unknown {
-            return Ok(unknown_kind(request));
+            return alone(unknown_kind(request));
         }
         let spec = match &request.object {
             Object::Read(Some(spec)) => spec,
-            Object::Read(None) => return Ok(no_template(kinds.configured(request.place))),
+            Object::Read(None) => return alone(no_template(kinds.configured(request.place))),
             Object::Absent | Object::Skipped => Err(read::Malformed::NoObject)?,
         };
         let old = match &request.old_object {
@@ -262,11 +268,11 @@ impl<D: Decide> Admission<D> {
         let items = workload::items(spec);
         if items.len() > IMAGES {
             let message = format!("{} images are over the limit of {IMAGES}", items.len());
-            return Ok(Answer::forbidden("LimitExceeded", message));
+            return alone(Answer::forbidden("LimitExceeded", message));
         }
         let found = workload::uses(items, old, kinds.path(request.place), is_pod);
         if found.is_empty() {
-            return Ok(Answer::allowed());
+            return alone(Answer::allowed());
         }
         let (items, uses): (Vec<Item<'_>>, Vec<ImageUse>) = found.into_iter().unzip();
         let subject = match (is_pod, webhook) {
@@ -275,15 +281,14 @@ impl<D: Decide> Admission<D> {
             (true, Webhook::Validate) => Subject::Pod,
         };
         let Some(review) = self.review(request, subject, uses, deadline).await else {
-            return Ok(failed(webhook));
+            return alone(failed(webhook));
         };
         let answer = match webhook {
             Webhook::Validate => Answer::validate(&review, subject, self.settings.templates),
             Webhook::Mutate => Answer::mutate(&review, items.into_iter()),
         };
         self.metrics.reviewed(&review);
-        self.log(webhook, request, &review, &answer, arrival.elapsed());
-        Ok(answer)
+        Ok((answer, review))
     }
 
     /// `None` where the reviewer did not answer for every image: a bug of its.
@@ -349,12 +354,19 @@ impl<D: Decide> Admission<D> {
     }
 }
 
+/// An error that quotes the request must not fill the log.
+fn shortened(error: &Rejected) -> String {
+    error.to_string().chars().take(600).collect()
+}
+
 /// The mutating webhook refuses nothing, not even then.
 fn failed(webhook: Webhook) -> Answer {
-    match webhook {
+    let mut answer = match webhook {
         Webhook::Validate => Answer::failed(),
         Webhook::Mutate => Answer::allowed(),
-    }
+    };
+    answer.code = "Panic";
+    answer
 }
 
 fn unknown_kind(request: &Request<'_>) -> Answer {

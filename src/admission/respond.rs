@@ -96,7 +96,7 @@ impl Answer {
                        and what is not verified is denied"
             .to_owned();
         let status = Status { code: 500, reason: "InternalError", message };
-        Self { outcome: Outcome::Denied, code: "Panic", status: Some(status), ..Self::allowed() }
+        Self { outcome: Outcome::Denied, status: Some(status), ..Self::allowed() }
     }
 
     /// The validating webhook's answer.

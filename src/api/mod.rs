@@ -10,7 +10,7 @@ mod files;
 mod policy;
 mod source;
 
-pub use compile::{Compiled, Connection, Credentials, Problem, Source, compile};
+pub use compile::{Compiled, Connection, Credentials, Problem, Source, compile, connect};
 pub use crds::crds;
 pub use files::{FileProblem, LoadProblem, load, read};
 pub use policy::{

@@ -28,8 +28,8 @@ use super::Status;
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.verify) != has(self.allowUnverified)",
      "message": "exactly one of verify and allowUnverified is required"},
-    {"rule": "!has(self.allowUnverified) || (has(self.match.images.exclude) && has(self.match.namespaceSelector))",
-     "message": "allowUnverified needs match.images.exclude and match.namespaceSelector written out; [] excludes nothing, {} is every namespace"},
+    {"rule": "!has(self.allowUnverified) || (has(self.match.images.exclude) && has(self.match.namespaceSelector) && (has(self.match.namespaceSelector.matchLabels) || has(self.match.namespaceSelector.matchExpressions)))",
+     "message": "allowUnverified needs match.images.exclude and match.namespaceSelector written out; [] excludes nothing, {matchLabels: {}} is every namespace"},
 ]))]
 pub struct TrustPolicySpec {
     /// The images and namespaces that the policy speaks for.
@@ -96,13 +96,21 @@ pub struct Images {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LabelSelector {
     /// Labels with the values they must have.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 16))]
-    pub match_labels: BTreeMap<String, String>,
+    pub match_labels: Option<BTreeMap<String, String>>,
     /// Requirements on labels.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
-    pub match_expressions: Vec<LabelRequirement>,
+    pub match_expressions: Option<Vec<LabelRequirement>>,
+}
+
+impl LabelSelector {
+    /// Whether it says anything, be it "nothing is required": `{}` may be what the API server
+    /// left of one with a mistyped field.
+    pub(super) fn is_written_out(&self) -> bool {
+        self.match_labels.is_some() || self.match_expressions.is_some()
+    }
 }
 
 /// A requirement on one label.

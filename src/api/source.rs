@@ -37,7 +37,7 @@ pub struct TrustSourceSpec {
     /// How to connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<ConnectionSpec>,
-    /// How old verified metadata may become.
+    /// How old verified metadata may become; without it, 60 and 86400 seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freshness: Option<Freshness>,
 }
@@ -172,26 +172,16 @@ pub struct SecretName {
 ]))]
 pub struct Freshness {
     /// Metadata older than this is refreshed before it answers. At most one hour.
-    #[serde(default = "refresh_after")]
     #[schemars(range(min = 1, max = 3600), extend("format" = "int32"))]
     pub refresh_after_seconds: u32,
     /// Metadata whose last complete refresh is longer ago than this answers no more. At most
     /// seven days.
-    #[serde(default = "refuse_after")]
     #[schemars(range(min = 1, max = 604800), extend("format" = "int32"))]
     pub refuse_after_seconds: u32,
 }
 
 impl Default for Freshness {
     fn default() -> Self {
-        Self { refresh_after_seconds: refresh_after(), refuse_after_seconds: refuse_after() }
+        Self { refresh_after_seconds: 60, refuse_after_seconds: 86_400 }
     }
-}
-
-fn refresh_after() -> u32 {
-    60
-}
-
-fn refuse_after() -> u32 {
-    86_400
 }

@@ -8,7 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use countersign_verify::image::Reference;
 use countersign_verify::limits;
 use countersign_verify::notary::{UntrustedRoot, UntrustedRootKey, untrusted_root};
-use jiff::Timestamp;
 use kube::Resource as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -28,7 +27,7 @@ const PEM_LINE: usize = 64;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A file or folder with one TrustSource, and the ConfigMap and Secret that it names; may
-    /// repeat. The pin is added to it
+    /// repeat. The pin is added to it; `pins: []` is enough
     #[arg(long, value_name = "FILE|DIR", conflicts_with = "server")]
     source: Vec<PathBuf>,
     /// The Notary server, where there is no TrustSource yet; without both, docker's own choice:
@@ -95,21 +94,15 @@ impl Place {
         let all = |problems: Vec<String>| usage(problems.join("\n"));
         let resources = api::read(files)
             .map_err(|problems| all(problems.iter().map(ToString::to_string).collect()))?;
-        let compiled = api::compile(&resources, Timestamp::now());
-        let one = (resources.sources.as_slice(), compiled.sources.into_values().next());
-        match one {
-            ([document], Some(source)) => Ok(Self {
-                url: source.url,
-                connection: source.connection,
-                name: document.name.clone(),
-                spec: serde_json::to_value(document.spec.as_ref().ok()).unwrap_or_default(),
-            }),
-            ([_], None) => Err(all(compiled.problems.iter().map(ToString::to_string).collect())),
-            (sources, _) => Err(usage(format!(
+        let [document] = resources.sources.as_slice() else {
+            return Err(usage(format!(
                 "--source: {} TrustSources were found; it has to be exactly one",
-                sources.len()
-            ))),
-        }
+                resources.sources.len()
+            )));
+        };
+        let (url, connection) = api::connect(document, &resources).map_err(usage)?;
+        let spec = serde_json::to_value(document.spec.as_ref().ok()).unwrap_or_default();
+        Ok(Self { url, connection, name: document.name.clone(), spec })
     }
 }
 

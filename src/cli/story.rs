@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use countersign_verify::notary::{RoleInfo, TARGETS};
+use countersign_verify::notary::{Lookup, RoleInfo, TARGETS};
 use countersign_verify::outcome::{AuthorityOutcome, Effect, Finding, PolicyVerdict, Refusal};
+use countersign_verify::policy::{Authority, Policy, Rule};
 use serde::Serialize;
 
 use crate::message::told;
@@ -70,9 +71,10 @@ fn outcome_text(authority: &AuthorityOutcome) -> String {
     }
 }
 
-/// The metadata that the verdict rests on: every role of every repository that was read.
+/// What the verdict rests on: what was looked up, and every role of every repository that was
+/// read.
 pub(super) fn evidence(reviewer: &Reviewer, review: &ImageReview) -> String {
-    let mut text = String::new();
+    let mut text = lookups(reviewer, review);
     for (live, repository) in reviewer.evidence_at_hand(review) {
         let source = &live.source;
         let _ = writeln!(text, "  TrustSource \"{}\" {}", source.name, source.url);
@@ -82,6 +84,43 @@ pub(super) fn evidence(reviewer: &Reviewer, review: &ImageReview) -> String {
         }
         for warning in repository.warnings() {
             let _ = writeln!(text, "    warning: {warning}");
+        }
+    }
+    text
+}
+
+fn lookups(reviewer: &Reviewer, review: &ImageReview) -> String {
+    let mut text = String::new();
+    let Some(reference) = &review.decision.reference else { return text };
+    let wanted = match (reference.digest(), reference.tag()) {
+        (None, Some(tag)) => {
+            let resolved = review.decision.digest.as_ref().map_or_else(
+                || "gives no digest for it".to_owned(),
+                |digest| format!("resolves it to {digest}"),
+            );
+            let _ = writeln!(text, "  registry {} {resolved}", reference.registry());
+            format!("tag \"{tag}\"")
+        }
+        _ => "its digest".to_owned(),
+    };
+    let snapshot = reviewer.snapshot();
+    let named = |policy: &&Policy| {
+        let mut verdicts = review.decision.verdicts.iter();
+        verdicts.any(|verdict| verdict.policy.as_ref() == Some(&policy.name))
+    };
+    for policy in snapshot.policies.policies().iter().filter(named) {
+        let Rule::Verify { min_authorities, authorities } = &policy.rule else { continue };
+        let _ = writeln!(text, "  TrustPolicy \"{}\" asks for {min_authorities} of:", policy.name);
+        for Authority { name, source, lookup, .. } in authorities {
+            let roles = match lookup {
+                Lookup::Docker => "targets/releases, then targets".to_owned(),
+                Lookup::RequireRoles(roles) => format!("every one of {}", roles.join(", ")),
+            };
+            let repository = reference.name();
+            let _ = writeln!(
+                text,
+                "    {name}: {wanted} of {repository} at TrustSource \"{source}\", in {roles}"
+            );
         }
     }
     text

@@ -44,7 +44,7 @@ fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 /// Whether the host is literally `localhost` or a loopback address.
-pub(super) fn is_loopback_literal<S: AsRef<str>>(host: &Host<S>) -> bool {
+pub(crate) fn is_loopback_literal<S: AsRef<str>>(host: &Host<S>) -> bool {
     match host {
         Host::Domain(name) => name.as_ref() == "localhost",
         Host::Ipv4(ip) => ip.is_loopback(),

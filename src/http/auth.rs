@@ -13,6 +13,7 @@ use url::{Host, Url};
 
 use super::address::is_loopback_literal;
 use super::challenge::{Challenge, challenges};
+use super::error::shown;
 use super::exchange::{Exchange, Transport};
 use super::{Ask, Basic, EndpointConfig, EndpointError, FetchError, success};
 
@@ -119,7 +120,7 @@ impl Authorizer {
         ask: &Ask<'_>,
     ) -> Result<(HeaderValue, Duration), FetchError> {
         let mut url = self.realm(challenge)?;
-        let realm = url.to_string();
+        let realm = shown(&url);
         {
             let mut query = url.query_pairs_mut();
             if let Some(service) = challenge.param("service") {
@@ -147,8 +148,10 @@ impl Authorizer {
     /// The challenge's realm, if it may be contacted with our credentials.
     fn realm(&self, challenge: &Challenge) -> Result<Url, FetchError> {
         let realm = challenge.param("realm").unwrap_or_default();
-        let refused = |reason| FetchError::ForbiddenRealm { realm: realm.to_owned(), reason };
-        let mut url = Url::parse(realm).map_err(|_| refused("not an URL"))?;
+        let refused = |realm, reason| FetchError::ForbiddenRealm { realm, reason };
+        let mut url =
+            Url::parse(realm).map_err(|_| refused("(unreadable)".into(), "not an URL"))?;
+        let refused = |reason| refused(shown(&url), reason);
         let Some(host) = url.host() else {
             return Err(refused("it names no host"));
         };

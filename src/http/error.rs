@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use url::Url;
+
 use super::address::Forbidden;
 
 /// Why an [`Endpoint`](super::Endpoint) could not be made.
@@ -65,7 +67,7 @@ pub enum FetchError {
     /// A redirect that is not followed.
     #[error("redirect to {to} refused: {reason}")]
     Redirect {
-        /// Where it led.
+        /// Where it led: scheme, host and path.
         to: String,
         /// Why it is refused.
         reason: &'static str,
@@ -73,7 +75,7 @@ pub enum FetchError {
     /// The bearer challenge's realm is not contacted.
     #[error("token realm {realm} refused: {reason}")]
     ForbiddenRealm {
-        /// The realm.
+        /// The realm's scheme, host and path.
         realm: String,
         /// Why it is refused.
         reason: &'static str,
@@ -81,7 +83,7 @@ pub enum FetchError {
     /// The token server gave no token.
     #[error("no token from {realm}: {cause}")]
     Token {
-        /// The realm.
+        /// The realm's scheme, host and path.
         realm: String,
         /// What happened.
         cause: Box<FetchError>,
@@ -117,6 +119,17 @@ impl FetchError {
     /// surfaces as `Protocol` too, and every request here is idempotent.
     pub(super) fn is_transient(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::Protocol(_))
+    }
+}
+
+/// An URL as logs may hold it: its query could be a presigned signature, its user a password.
+pub(super) fn shown(url: &Url) -> String {
+    match url.host() {
+        Some(host) => {
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            format!("{}://{host}{port}{}", url.scheme(), url.path())
+        }
+        None => format!("{}:...", url.scheme()),
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::address::{AddressRules, GuardedResolver, is_loopback_literal};
-use super::error::chain;
+use super::error::{chain, shown};
 use super::{Answer, EndpointConfig, EndpointError, FetchError, roots};
 
 /// Longest wait for a connection with its TLS handshake: enough for a lost packet or two, and it
@@ -78,7 +78,7 @@ impl Transport {
                 Some(next) => url = next,
             }
         }
-        Err(FetchError::Redirect { to: url.to_string(), reason: "too many redirects" })
+        Err(FetchError::Redirect { to: shown(&url), reason: "too many redirects" })
     }
 
     async fn with_retries(&self, url: &Url, exchange: &Exchange<'_>) -> Result<Answer, FetchError> {
@@ -156,8 +156,10 @@ fn redirect_target(from: &Url, answer: &Answer) -> Result<Option<Url>, FetchErro
         return Err(FetchError::Protocol("a redirect without a location".to_owned()));
     };
     let location = String::from_utf8_lossy(location.as_bytes());
-    let refused = |reason| FetchError::Redirect { to: location.clone().into_owned(), reason };
-    let next = from.join(&location).map_err(|_| refused("not an URL"))?;
+    let Ok(next) = from.join(&location) else {
+        return Err(FetchError::Redirect { to: "(unreadable)".to_owned(), reason: "not an URL" });
+    };
+    let refused = |reason| FetchError::Redirect { to: shown(&next), reason };
     if next.origin() != from.origin() {
         return Err(refused("it leads to another server"));
     }

@@ -24,6 +24,7 @@ use reqwest::dns::Resolve;
 use tokio::time::Instant;
 use url::{Host, Url};
 
+pub(crate) use address::is_loopback_literal;
 use address::{AddressRules, GuardedResolver, SystemResolver};
 use auth::Authorizer;
 pub use error::{EndpointError, FetchError};

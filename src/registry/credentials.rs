@@ -39,14 +39,15 @@ struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Config {
-    auths: Option<BTreeMap<String, Entry>>,
+    auths: Option<BTreeMap<String, DockerAuth>>,
     cred_helpers: Option<BTreeMap<String, String>>,
     creds_store: Option<String>,
 }
 
+/// An entry of `auths`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Entry {
+pub(crate) struct DockerAuth {
     auth: Option<String>,
     username: Option<String>,
     password: Option<String>,
@@ -54,10 +55,10 @@ struct Entry {
     registrytoken: Option<String>,
 }
 
-impl std::fmt::Debug for Entry {
+impl std::fmt::Debug for DockerAuth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // All of it is secret.
-        f.write_str("Entry(..)")
+        f.write_str("DockerAuth(..)")
     }
 }
 
@@ -169,14 +170,15 @@ fn names(key: &str, registry: &str) -> bool {
     }
 }
 
-impl Entry {
+impl DockerAuth {
     fn is_empty(&self) -> bool {
         [&self.auth, &self.username, &self.password, &self.identitytoken, &self.registrytoken]
             .into_iter()
             .all(|field| given(field).is_none())
     }
 
-    fn basic(&self) -> Result<Basic, &'static str> {
+    /// The user name and password; fails where there are none that can be used.
+    pub(crate) fn basic(&self) -> Result<Basic, &'static str> {
         if given(&self.identitytoken).or(given(&self.registrytoken)).is_some() {
             return Err("identity tokens are not supported; use a user name and password");
         }

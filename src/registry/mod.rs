@@ -23,6 +23,7 @@ use url::Url;
 
 use crate::http::{Basic, Endpoint, EndpointConfig};
 use crate::singleflight::SingleFlight;
+pub(crate) use credentials::DockerAuth;
 use credentials::{DockerConfigs, read_bounded};
 
 /// Most answers remembered.
@@ -49,7 +50,7 @@ pub struct RegistryConfig {
     pub certs_dir: Option<PathBuf>,
     /// For each registry, the hosts that it may send us to for a token. Docker Hub's is built in.
     pub token_hosts: BTreeMap<String, Vec<String>>,
-    /// How long a tag's digest is remembered.
+    /// How long a tag's digest is remembered: short, so that a moved tag is seen.
     pub tag_ttl: Duration,
     /// How long a refusal is remembered: short, so that "push, then retry" works.
     pub refused_ttl: Duration,

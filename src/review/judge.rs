@@ -186,13 +186,18 @@ fn ask(
             Ok(proof)
         }
         (None, Some(tag)) => {
-            // Before the registry has its say: who may not read its tags does not learn from us
-            // which of them exist.
-            repository.signs_tag(&authority.lookup, tag, now)?;
-            let found = evidence.digest(reference).unwrap_or_else(|| {
+            let not_asked = || {
                 Err(Unavailable::RegistryNotAllowed { registry: reference.registry().to_owned() })
-            })?;
-            find(Wanted::Tag { tag, digest: &found.digest, size: found.size })
+            };
+            match evidence.digest(reference).unwrap_or_else(not_asked) {
+                Ok(found) => find(Wanted::Tag { tag, digest: &found.digest, size: found.size }),
+                // Who may not read the registry's tags does not learn from us which of them
+                // exist: a tag that is not signed is refused for that, there or not.
+                Err(unavailable) => {
+                    repository.signs_tag(&authority.lookup, tag, now)?;
+                    Err(unavailable.into())
+                }
+            }
         }
         (None, None) => Err(Denial::InvalidReference {
             image: reference.to_string(),

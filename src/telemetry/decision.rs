@@ -12,6 +12,9 @@ use crate::review::{ImageReview, Review};
 /// Most images named in one line; the rest is only counted.
 const IMAGES: usize = 64;
 
+/// Most bytes of a text that users or servers chose; a longer one is cut.
+const TEXT_BYTES: usize = limits::REFERENCE_BYTES;
+
 /// Most bytes of a line's buffer that start out reserved: what one image takes.
 const LINE_BYTES: usize = 768;
 
@@ -103,11 +106,11 @@ impl<'a> Line<'a> {
             action: record.action,
             outcome: record.outcome.as_str(),
             code: record.code,
-            uid: record.uid,
-            namespace: record.namespace,
-            group: record.group,
-            kind: record.kind,
-            name: record.name,
+            uid: short(record.uid),
+            namespace: short(record.namespace),
+            group: short(record.group),
+            kind: short(record.kind),
+            name: short(record.name),
             operation: record.operation,
             dry_run: record.dry_run,
             duration_us: u64::try_from(record.took.as_micros()).unwrap_or(u64::MAX),
@@ -116,6 +119,10 @@ impl<'a> Line<'a> {
             target: TARGET,
         }
     }
+}
+
+fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT_BYTES)]
 }
 
 fn display<T: std::fmt::Display, S: Serializer>(
@@ -138,8 +145,8 @@ struct Image<'a> {
     effect: &'static str,
     #[serde(serialize_with = "verdicts")]
     policies: &'a [PolicyVerdict],
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    notes: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<&'a str>,
 }
 
 fn some<T: std::fmt::Display, S: Serializer>(
@@ -159,10 +166,9 @@ fn verdicts<S: Serializer>(verdicts: &&[PolicyVerdict], serializer: S) -> Result
 impl<'a> Image<'a> {
     fn new(image: &'a ImageReview) -> Self {
         let decision = &image.decision;
-        let usage = &image.usage.image;
         Self {
-            path: &image.usage.path,
-            image: &usage[..usage.floor_char_boundary(limits::REFERENCE_BYTES)],
+            path: short(&image.usage.path),
+            image: short(&image.usage.image),
             digest: decision.digest.as_ref(),
             effect: match decision.effect() {
                 Effect::Allow => "Allow",
@@ -170,7 +176,7 @@ impl<'a> Image<'a> {
                 Effect::Deny => "Deny",
             },
             policies: &decision.verdicts,
-            notes: &image.notes,
+            notes: image.notes.iter().map(|note| short(note)).collect(),
         }
     }
 }
@@ -202,8 +208,12 @@ impl<'a> Verdict<'a> {
         };
         let authorities = verdict.authorities.iter().filter_map(|each| each.outcome.as_ref().err());
         let mut causes: Vec<&str> =
-            refusal.into_iter().chain(authorities).filter_map(cause).collect();
+            refusal.into_iter().chain(authorities).filter_map(cause).map(short).collect();
         causes.dedup();
+        let detail = detail.map(|mut detail: String| {
+            detail.truncate(short(&detail).len());
+            detail
+        });
         Self { policy: verdict.policy.as_deref(), finding, detail, causes }
     }
 }

@@ -1,6 +1,7 @@
 //! A scripted reviewer, and requests to the router in front of it.
 
-use std::sync::{Arc, Mutex};
+use std::io::Write;
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use axum::Router;
@@ -8,7 +9,7 @@ use axum::body::{Body, to_bytes};
 use base64::Engine;
 use countersign::admission::{Admission, CustomKind, Decide, Kinds, Settings, Templates, router};
 use countersign::review::{ImageReview, ImageUse, Request, Review, Subject};
-use countersign::telemetry::{DecisionLog, Lines, Metrics};
+use countersign::telemetry::{self, DecisionLog, Format, Lines, Metrics};
 use countersign_verify::image::{Digest, Reference};
 use countersign_verify::outcome::{Decision, Denial, Finding, PolicyVerdict, Unavailable};
 use countersign_verify::policy::Action;
@@ -98,9 +99,26 @@ fn verdict(usage: &ImageUse, subject: Subject) -> ImageReview {
     }
 }
 
+/// What was logged.
+#[derive(Debug, Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 pub(crate) struct Harness {
     pub(crate) router: Router,
     pub(crate) script: Script,
+    lines: Lines,
+    sink: Sink,
     registry: Registry,
 }
 
@@ -120,9 +138,17 @@ impl Harness {
         let script = Script::default();
         let mut registry = Registry::with_prefix("countersign");
         let metrics = Metrics::register(&mut registry);
-        let log = DecisionLog::new(Lines::to(std::io::sink()).unwrap());
+        // Decisions are logged where the process's filter lets them through.
+        static FILTER: Once = Once::new();
+        FILTER.call_once(|| {
+            let other = Lines::to(std::io::sink()).unwrap();
+            telemetry::init(Format::Json, "info", &other).unwrap();
+        });
+        let sink = Sink::default();
+        let lines = Lines::to(sink.clone()).unwrap();
+        let log = DecisionLog::new(lines.clone());
         let admission = Admission::new(script.clone(), settings, metrics, log);
-        Self { router: router(Arc::new(admission)), script, registry }
+        Self { router: router(Arc::new(admission)), script, lines, sink, registry }
     }
 
     pub(crate) fn warning_templates() -> Self {
@@ -171,6 +197,17 @@ impl Harness {
         let asked = self.asked();
         assert_eq!(asked.len(), 1, "one review");
         asked[0].uses.iter().map(|usage| (usage.path.clone(), usage.image.clone())).collect()
+    }
+
+    /// Action, outcome and code of every decision logged so far.
+    pub(crate) fn logged(&self) -> Vec<[String; 3]> {
+        self.lines.flush(Duration::from_secs(5));
+        let bytes = self.sink.0.lock().unwrap().clone();
+        let read = |line: &str| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            ["action", "outcome", "code"].map(|key| line[key].as_str().unwrap_or("").to_owned())
+        };
+        String::from_utf8(bytes).unwrap().lines().map(read).collect()
     }
 
     pub(crate) fn metrics(&self) -> String {

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::harness::{Harness, deployment_review, one, pod_review};
+use crate::harness::{Harness, deployment_review, one, pod_review, review};
 
 #[tokio::test(start_paused = true)]
 async fn a_reviewer_that_hangs_is_a_denial_at_the_deadline() {
@@ -150,4 +150,26 @@ async fn o7_a_small_review_is_answered_while_large_bodies_hold_everything() {
     let (held, response) = tokio::join!(slow, small);
     assert!(held.contains(&StatusCode::SERVICE_UNAVAILABLE), "everything was held");
     assert_eq!(response["allowed"], true);
+}
+
+#[tokio::test]
+async fn every_decision_is_one_line_of_the_log() {
+    let harness = Harness::new();
+    let containers = vec![json!({"name": "a", "image": "r.example/api:1"}); 1001];
+    let no_kind = review("a.example", "Widget", "widgets", json!({"spec": {}}));
+    for (path, review, outcome, code) in [
+        ("/validate", pod_review(one("r.example/api:1")), "allowed", ""),
+        ("/validate", pod_review(one("r.example/unsigned:1")), "denied", "Unsigned"),
+        ("/validate", no_kind, "denied", "UnknownKind"),
+        ("/validate", pod_review(json!({"containers": containers})), "denied", "LimitExceeded"),
+        ("/validate", pod_review(one("r.example/panic:1")), "denied", "Panic"),
+        ("/validate", pod_review(one("r.example/silent:1")), "denied", "Panic"),
+        ("/mutate", pod_review(one("r.example/panic:1")), "allowed", "Panic"),
+        ("/validate", pod_review(json!({"containers": []})), "allowed", ""),
+    ] {
+        let before = harness.logged().len();
+        harness.ask(path, &review).await;
+        let logged = harness.logged();
+        assert_eq!(logged[before..], [[&path[1..], outcome, code].map(str::to_owned)]);
+    }
 }

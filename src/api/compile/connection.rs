@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use url::Url;
 
 use super::{Connection, Credentials, Wrong, certificates, check_count, wrong};
 use crate::api::{ConfigMapKey, ConnectionSpec, Resources, SecretData, bounds};
+use crate::http::Basic;
+use crate::registry::DockerAuth;
 
 /// The key under which Kubernetes keeps a `kubernetes.io/dockerconfigjson`.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
@@ -123,13 +123,6 @@ struct DockerConfig {
     auths: BTreeMap<String, DockerAuth>,
 }
 
-#[derive(Deserialize)]
-struct DockerAuth {
-    username: Option<String>,
-    password: Option<String>,
-    auth: Option<String>,
-}
-
 fn docker_config(bytes: &[u8]) -> Result<Vec<Credentials>, String> {
     // The parser's own text could quote a password.
     let config: DockerConfig = serde_json::from_slice(bytes)
@@ -137,23 +130,11 @@ fn docker_config(bytes: &[u8]) -> Result<Vec<Credentials>, String> {
     let entries = config.auths.into_iter().map(|(key, entry)| {
         let host = host(&key)
             .ok_or_else(|| format!("\"{}\" in auths is not a host", key.escape_debug()))?;
-        let login = match (entry.username, entry.password, entry.auth) {
-            (Some(username), Some(password), _) => Some((username, password)),
-            (_, _, Some(auth)) => decode_auth(&auth),
-            _ => None,
-        };
-        let (username, password) = login.ok_or_else(|| {
-            format!("the entry of {host} has neither username and password nor a valid auth")
-        })?;
+        let login = entry.basic().map_err(|error| format!("the entry of {host}: {error}"))?;
+        let Basic { username, password } = login;
         Ok(Credentials { username, password, host })
     });
     entries.collect()
-}
-
-fn decode_auth(auth: &str) -> Option<(String, String)> {
-    let text = String::from_utf8(BASE64_STANDARD.decode(auth.trim()).ok()?).ok()?;
-    let (username, password) = text.split_once(':')?;
-    Some((username.to_owned(), password.to_owned()))
 }
 
 fn token_hosts(texts: &[String]) -> Result<Vec<String>, Wrong> {

@@ -7,6 +7,7 @@ mod scope;
 mod source;
 
 pub(in crate::api) use scope::is_dns_subdomain;
+pub use source::connect;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_verify::limits::ROLE_NAME_BYTES;
-use countersign_verify::notary::Lookup;
+use countersign_verify::notary::{Lookup, is_targets_role};
 use countersign_verify::outcome::Denial;
 use countersign_verify::policy::{Action, Authority, Exception, Policy, Rule, Tags};
 use jiff::Timestamp;
@@ -12,8 +11,8 @@ use url::Url;
 use super::scope::{self, Scope, is_namespace};
 use super::{Source, Wrong, check_count, check_names, check_reason, check_text, patterns, wrong};
 use crate::api::{
-    ActionName, Authority as AuthoritySpec, Document, Exception as ExceptionSpec, LookupKind,
-    Match, NotaryLookup, TagsRule, TrustPolicySpec, Unreadable, Verify, bounds,
+    ActionName, Authority as AuthoritySpec, Document, Exception as ExceptionSpec, LabelSelector,
+    LookupKind, Match, NotaryLookup, TagsRule, TrustPolicySpec, Unreadable, Verify, bounds,
 };
 
 /// TrustSources by name: each one compiled, or why not.
@@ -126,10 +125,11 @@ fn rule(
                     "allowUnverified needs it written out; write [] to exclude nothing",
                 );
             }
-            if spec.r#match.namespace_selector.is_none() {
+            let selector = spec.r#match.namespace_selector.as_ref();
+            if !selector.is_some_and(LabelSelector::is_written_out) {
                 return wrong(
                     "spec.match.namespaceSelector",
-                    "allowUnverified needs it written out; write {} for every namespace",
+                    "allowUnverified needs its matchLabels or matchExpressions written out; write {matchLabels: {}} for every namespace",
                 );
             }
             Ok(Rule::AllowUnverified { reason: allow.reason.clone() })
@@ -224,7 +224,7 @@ fn lookup(field: &str, spec: &NotaryLookup) -> Result<Lookup, Wrong> {
     check_count(&field, roles.len(), bounds::ROLES)?;
     let mut seen = BTreeSet::new();
     for (index, role) in roles.iter().enumerate() {
-        if !is_role(role) {
+        if !is_targets_role(role) {
             return wrong(
                 format!("{field}[{index}]"),
                 format!(
@@ -238,14 +238,6 @@ fn lookup(field: &str, spec: &NotaryLookup) -> Result<Lookup, Wrong> {
         }
     }
     Ok(Lookup::RequireRoles(roles.clone()))
-}
-
-fn is_role(role: &str) -> bool {
-    let mut components = role.split('/');
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
-    role.len() <= ROLE_NAME_BYTES
-        && components.next() == Some("targets")
-        && components.all(|component| !component.is_empty() && component.chars().all(plain))
 }
 
 fn exceptions(specs: &[ExceptionSpec]) -> Result<Vec<Exception>, Wrong> {

@@ -55,14 +55,14 @@ fn include(texts: &[String]) -> Result<Vec<Pattern>, Wrong> {
 
 fn selector(spec: &LabelSelector) -> Result<NamespaceSelector, Wrong> {
     let mut requirements = Vec::new();
-    for (key, value) in &spec.match_labels {
+    for (key, value) in spec.match_labels.iter().flatten() {
         let field = format!("spec.match.namespaceSelector.matchLabels[{key}]");
         check_key(&field, key)?;
         check_value(&field, value)?;
         let operator = Operator::In(BTreeSet::from([value.clone()]));
         requirements.push(Requirement { key: key.clone(), operator });
     }
-    for (index, expression) in spec.match_expressions.iter().enumerate() {
+    for (index, expression) in spec.match_expressions.iter().flatten().enumerate() {
         let field = format!("spec.match.namespaceSelector.matchExpressions[{index}]");
         requirements.push(requirement(&field, expression)?);
     }

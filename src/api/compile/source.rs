@@ -1,7 +1,6 @@
 //! TrustSources.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use countersign_verify::notary::{Pin, PinnedKeys, Pins};
 use countersign_verify::outcome::Denial;
 use jiff::Timestamp;
-use url::{Host, Url};
+use url::Url;
 
 use super::policy::Sources;
 use super::{
@@ -17,6 +16,7 @@ use super::{
     check_names, connection, duplicates, name_patterns, wrong,
 };
 use crate::api::{Document, Freshness, NotarySource, PinSpec, Resources, TrustSourceSpec, bounds};
+use crate::http::is_loopback_literal;
 
 /// All sources by name, each compiled or the denial that its users get.
 pub(super) fn compile_all(
@@ -47,21 +47,9 @@ fn compile(
     resources: &Resources,
     now: Timestamp,
 ) -> Result<Source, Wrong> {
-    let spec = match &document.spec {
-        Ok(spec) => spec,
-        Err(unreadable) => return wrong(&unreadable.field, &unreadable.reason),
-    };
-    let notary = match (&spec.notary, &spec.tuf) {
-        (Some(notary), None) => notary,
-        (None, Some(_)) => return wrong("spec.tuf", "tuf is not supported by this version"),
-        (Some(_), Some(_)) => {
-            return wrong("spec", "notary and tuf exclude each other; remove one");
-        }
-        (None, None) => return wrong("spec", "one of notary and tuf is required"),
-    };
-    let url = url(&notary.url)?;
+    let (spec, notary) = notary(document)?;
     let pins = pins(notary, now)?;
-    let connection = connection::compile(spec.connection.as_ref(), &url, resources)?;
+    let (url, connection) = server(spec, notary, resources)?;
     let freshness = spec.freshness.unwrap_or_default();
     check_freshness(freshness)?;
     Ok(Source {
@@ -73,6 +61,41 @@ fn compile(
         refresh_after: Duration::from_secs(freshness.refresh_after_seconds.into()),
         refuse_after: Duration::from_secs(freshness.refuse_after_seconds.into()),
     })
+}
+
+/// The server of a source and how to connect to it, whatever its pins are: it may have none yet.
+/// Fails where these fields do not compile.
+pub fn connect(
+    document: &Document<TrustSourceSpec>,
+    resources: &Resources,
+) -> Result<(Url, Connection), Problem> {
+    let server = notary(document).and_then(|(spec, notary)| server(spec, notary, resources));
+    server.map_err(|wrong| wrong.problem(SOURCE, document))
+}
+
+fn notary(
+    document: &Document<TrustSourceSpec>,
+) -> Result<(&TrustSourceSpec, &NotarySource), Wrong> {
+    let spec = match &document.spec {
+        Ok(spec) => spec,
+        Err(unreadable) => return wrong(&unreadable.field, &unreadable.reason),
+    };
+    match (&spec.notary, &spec.tuf) {
+        (Some(notary), None) => Ok((spec, notary)),
+        (None, Some(_)) => wrong("spec.tuf", "tuf is not supported by this version"),
+        (Some(_), Some(_)) => wrong("spec", "notary and tuf exclude each other; remove one"),
+        (None, None) => wrong("spec", "one of notary and tuf is required"),
+    }
+}
+
+fn server(
+    spec: &TrustSourceSpec,
+    notary: &NotarySource,
+    resources: &Resources,
+) -> Result<(Url, Connection), Wrong> {
+    let url = url(&notary.url)?;
+    let connection = connection::compile(spec.connection.as_ref(), &url, resources)?;
+    Ok((url, connection))
 }
 
 /// sha256 over everything that decides what a source's metadata is, and who may have signed it.
@@ -111,7 +134,7 @@ fn url(text: &str) -> Result<Url, Wrong> {
     };
     match url.scheme() {
         "https" => {}
-        "http" if is_loopback(&url) => {}
+        "http" if url.host().is_some_and(|host| is_loopback_literal(&host)) => {}
         "http" => {
             return wrong(field, "plain http is for loopback hosts only; write https://");
         }
@@ -124,15 +147,6 @@ fn url(text: &str) -> Result<Url, Wrong> {
         return wrong(field, "it has a query or fragment; write only https://host[:port][/path]");
     }
     Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        None => false,
-    }
 }
 
 fn check_freshness(freshness: Freshness) -> Result<(), Wrong> {

@@ -32,6 +32,28 @@ async fn redirects_on_the_same_server_are_followed_three_times() {
 }
 
 #[tokio::test]
+async fn what_is_secret_in_a_redirect_or_realm_is_not_logged() {
+    for location in [
+        "https://ann:secret@blobs.example/a?Signature=secret#secret",
+        "https://secret secret/",
+        "data:secret",
+    ] {
+        let log = Log::default();
+        let router = scripted(&log, move |_, _| reply(302, &[("location", location)], ""));
+        let endpoint = self::endpoint(plain_server(router).await);
+        let error = endpoint.get("/", &ask(5000)).await.expect_err(location).to_string();
+        assert!(!error.contains("secret") && !error.contains("ann"), "{error}");
+        let log = Log::default();
+        let challenge = format!("Bearer realm=\"{location}\"");
+        let router =
+            scripted(&log, move |_, _| reply(401, &[("www-authenticate", &*challenge)], ""));
+        let endpoint = self::endpoint(plain_server(router).await);
+        let error = endpoint.get("/", &ask(5000)).await.expect_err(location).to_string();
+        assert!(!error.contains("secret") && !error.contains("ann"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn r5_redirects_elsewhere_are_not_followed() {
     let trap = Trap::set().await;
     let port = trap.address.port();

@@ -1,12 +1,7 @@
-//! Certificates, configuration, proxies.
-
-use std::process::Stdio;
-
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+//! Certificates and configuration.
 
 use crate::http::testing::{
-    Log, TlsServer, ann, ask, config, plain_server, reply, scripted, tls_server,
+    Log, TlsServer, ask, config, plain_server, reply, scripted, tls_server,
 };
 use crate::http::{Basic, Endpoint, EndpointConfig, EndpointError, FetchError};
 
@@ -87,87 +82,4 @@ fn configurations_are_checked() {
     let credentials = Some(Basic { username: "a:b".into(), password: String::new() });
     let result = Endpoint::new(EndpointConfig { credentials, ..good() });
     assert_eq!(result.map(|_| ()), Err(EndpointError::Username));
-}
-
-/// A proxy that connects everything to `target`, and sends what it was asked for.
-async fn proxy(
-    target: std::net::SocketAddr,
-) -> (u16, tokio::sync::mpsc::UnboundedReceiver<String>) {
-    let (asked, receiver) = tokio::sync::mpsc::unbounded_channel();
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let port = listener.local_addr().expect("address").port();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                tokio::io::AsyncReadExt::read_exact(&mut client, &mut byte).await.expect("head");
-                head.push(byte[0]);
-            }
-            let _ = asked.send(String::from_utf8_lossy(&head).into_owned());
-            let mut server = TcpStream::connect(target).await.expect("connect");
-            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("connected");
-            tokio::spawn(async move {
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-            });
-        }
-    });
-    (port, receiver)
-}
-
-/// Runs [`behind_a_proxy`] in a process of its own, since the environment is a process's.
-async fn run_behind(proxy: &str, ca_pem: &str, base: &str) -> std::process::Output {
-    let test = "http::tests::tls::behind_a_proxy";
-    tokio::process::Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", test, "--ignored", "--nocapture"])
-        .env("HTTPS_PROXY", proxy)
-        .env("HTTP_PROXY", proxy)
-        .env_remove("NO_PROXY")
-        .env_remove("no_proxy")
-        .env("TEST_CA", ca_pem)
-        .env("TEST_BASE", base)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .expect("runs")
-}
-
-#[tokio::test]
-#[ignore = "run by the tests of proxies"]
-async fn behind_a_proxy() {
-    let (Ok(ca_pem), Ok(base)) = (std::env::var("TEST_CA"), std::env::var("TEST_BASE")) else {
-        return;
-    };
-    let ca_pem = Some(ca_pem.into_bytes());
-    let config = EndpointConfig { ca_pem, credentials: ann(), ..config(&base) };
-    let answer = Endpoint::new(config).expect("endpoint").get("/", &ask(5000)).await;
-    assert_eq!(answer.expect("answered").body, "here");
-}
-
-#[tokio::test]
-async fn the_environments_proxy_is_used_by_address_and_by_name() {
-    let (server, log) = here(&["registry.example.com"]).await;
-    let (port, mut asked) = proxy(server.address).await;
-    for host in ["127.0.0.1", "localhost"] {
-        let proxy = format!("http://{host}:{port}");
-        let output = run_behind(&proxy, &server.ca_pem, "https://registry.example.com").await;
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        let head = asked.recv().await.expect("asked");
-        assert!(head.starts_with("CONNECT registry.example.com:443 "), "{head}");
-        assert!(!head.to_lowercase().contains("\r\nauthorization:"), "{head}");
-    }
-    assert_eq!(log.len(), 2);
-}
-
-#[tokio::test]
-async fn loopback_endpoints_never_use_a_proxy() {
-    let log = Log::default();
-    let address = plain_server(scripted(&log, |_, _| reply(200, &[], "here"))).await;
-    let (server, _) = here(&["127.0.0.1"]).await;
-    let (port, mut asked) = proxy(address).await;
-    let proxy = format!("http://127.0.0.1:{port}");
-    let output = run_behind(&proxy, &server.ca_pem, &format!("http://{address}")).await;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    assert!(asked.try_recv().is_err());
-    assert_eq!(log.len(), 1);
 }

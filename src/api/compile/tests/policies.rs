@@ -239,7 +239,7 @@ fn k6_a_lost_field_cannot_widen_what_is_let_in_unverified() {
     let allow = json!({
         "match": {
             "images": {"include": ["registry.k8s.io/**"], "exclude": []},
-            "namespaceSelector": {},
+            "namespaceSelector": {"matchLabels": {}},
         },
         "allowUnverified": {"reason": "mirrored"},
     });
@@ -250,12 +250,17 @@ fn k6_a_lost_field_cannot_widen_what_is_let_in_unverified() {
     );
     for (path, expected) in [
         (
+            // What the API server leaves of a mistyped `matchLables`.
+            "/match/namespaceSelector/matchLabels",
+            "spec.match.namespaceSelector: allowUnverified needs its matchLabels or matchExpressions written out; write {matchLabels: {}} for every namespace",
+        ),
+        (
             "/match/images/exclude",
             "spec.match.images.exclude: allowUnverified needs it written out; write [] to exclude nothing",
         ),
         (
             "/match/namespaceSelector",
-            "spec.match.namespaceSelector: allowUnverified needs it written out; write {} for every namespace",
+            "spec.match.namespaceSelector: allowUnverified needs its matchLabels or matchExpressions written out; write {matchLabels: {}} for every namespace",
         ),
     ] {
         let compiled = compile_policy(with(allow.clone(), path, Value::Null));
