@@ -263,3 +263,18 @@ fn t17_every_expiry_is_checked_again_at_each_lookup() {
     }
     assert_eq!(repository.expires(), time("2030-01-06T00:00:00Z"));
 }
+
+#[test]
+fn whether_a_tag_is_signed_at_all() {
+    let mut repo = Repo::new(GUN);
+    repo.targets(&[("1.0", "old")]);
+    repo.delegated("targets/releases", &[""], &[("1.4", "new")]);
+    repo.delegated("targets/qa", &[""], &[("1.5", "new")]);
+    let repository = verified(&repo);
+    let signs = |tag, time| code(&repository.signs_tag(&Lookup::Docker, tag, time));
+    for (tag, expected) in [("1.0", "ok"), ("1.4", "ok"), ("1.5", "Unsigned"), ("2.0", "Unsigned")]
+    {
+        assert_eq!(signs(tag, now()), expected, "{tag}");
+    }
+    assert_eq!(signs("1.4", time("2040-01-01T00:00:00Z")), "Expired");
+}
