@@ -250,11 +250,10 @@ fn unavailable(live: &Live, cause: &dyn std::fmt::Display) -> Unavailable {
 /// What a refusal rests on, for the logs: more than its text for users tells.
 pub fn cause(refusal: &Refusal) -> String {
     match refusal {
-        Refusal::Unavailable(
-            Unavailable::SourceUnavailable { cause, .. }
-            | Unavailable::RegistryUnavailable { cause, .. },
-        ) => format!("{refusal}: {cause}"),
-        _ => refusal.to_string(),
+        Refusal::Unavailable(unavailable) => unavailable
+            .cause()
+            .map_or_else(|| refusal.to_string(), |cause| format!("{refusal}: {cause}")),
+        Refusal::Denied(_) => refusal.to_string(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 use countersign_verify::limits;
 use countersign_verify::notary::{
-    FileMeta, Memory, Pin, Repository, RootStep, SnapshotStep, Update,
+    FileMeta, Memory, Pin, RELEASES, Repository, RootStep, SnapshotStep, TARGETS, Update,
 };
 use countersign_verify::outcome::{Denial, Refusal, Unavailable};
 use futures_util::future::join_all;
@@ -14,9 +14,6 @@ use tokio::time::Instant;
 
 use super::Live;
 use crate::http::{Ask, Endpoint, FetchError};
-
-/// The role whose signatures Docker's lookup asks for first.
-const RELEASES: &str = "targets/releases";
 
 /// One update of one repository.
 pub(super) struct Fetch<'a> {
@@ -100,7 +97,7 @@ impl<'a> Fetch<'a> {
     /// Everything that a repository surely or likely has, in one round trip.
     async fn newest(&self) -> Files {
         let roles = self.live.roles.iter().map(String::as_str);
-        let roles = BTreeSet::from_iter(roles.chain(["targets", RELEASES]));
+        let roles = BTreeSet::from_iter(roles.chain([TARGETS, RELEASES]));
         let first = [
             ("root", limits::ROOT_BYTES),
             ("timestamp", limits::TIMESTAMP_BYTES),

@@ -88,7 +88,11 @@ impl Reviewer {
             return evidence;
         }
         let (digests, verified) = tokio::join!(
-            join_all(tags.iter().map(|tag| self.resolve(tag, snapshot, deadline))),
+            join_all(tags.iter().map(|tag| self.registry.resolve(
+                tag,
+                &snapshot.registries,
+                deadline
+            )),),
             join_all(repositories.values().map(|live| self.verified(live, deadline))),
         );
         evidence.digests.extend(tags.into_iter().cloned().zip(digests));
@@ -98,20 +102,13 @@ impl Reviewer {
         evidence
     }
 
-    async fn resolve(&self, tag: &Reference, snapshot: &Snapshot, deadline: Instant) -> Found {
-        let resolved = self.registry.resolve(tag, &snapshot.registries, deadline);
-        timeout_at(deadline, resolved).await.unwrap_or(Err(Unavailable::DeadlineExceeded))
-    }
-
     async fn verified(&self, live: &Live, deadline: Instant) -> Verified {
         let updated = self.repositories.update(live);
         timeout_at(deadline, updated)
             .await
             .unwrap_or_else(|_| Err(Unavailable::DeadlineExceeded.into()))
     }
-}
 
-impl Reviewer {
     /// The metadata at hand that a review rested on, for telling it.
     pub fn evidence_at_hand(&self, review: &ImageReview) -> Vec<(Live, Arc<Repository>)> {
         let snapshot = self.snapshot();
@@ -122,7 +119,10 @@ impl Reviewer {
         let asked = policies.filter(|policy| names.contains(policy.name.as_str()));
         lives(&snapshot, asked.flat_map(judge::authorities), reference)
             .into_iter()
-            .filter_map(|live| Some((live.clone(), self.repositories.current(&live)?)))
+            .filter_map(|live| {
+                let current = self.repositories.current(&live)?;
+                Some((live, current))
+            })
             .collect()
     }
 }

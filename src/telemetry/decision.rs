@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use countersign_verify::limits;
-use countersign_verify::outcome::{Effect, Finding, PolicyVerdict, Refusal, Unavailable};
+use countersign_verify::outcome::{Effect, Finding, PolicyVerdict, Refusal};
 use serde::{Serialize, Serializer};
 
 use super::{Lines, Outcome};
@@ -207,6 +207,10 @@ impl<'a> Verdict<'a> {
             Finding::Refused(refusal) => (refusal.code(), Some(refusal.to_string()), Some(refusal)),
         };
         let authorities = verdict.authorities.iter().filter_map(|each| each.outcome.as_ref().err());
+        let cause = |refusal: &'a Refusal| match refusal {
+            Refusal::Unavailable(unavailable) => unavailable.cause(),
+            Refusal::Denied(_) => None,
+        };
         let mut causes: Vec<&str> =
             refusal.into_iter().chain(authorities).filter_map(cause).map(short).collect();
         causes.dedup();
@@ -215,15 +219,5 @@ impl<'a> Verdict<'a> {
             detail
         });
         Self { policy: verdict.policy.as_deref(), finding, detail, causes }
-    }
-}
-
-fn cause(refusal: &Refusal) -> Option<&str> {
-    match refusal {
-        Refusal::Unavailable(
-            Unavailable::RegistryUnavailable { cause, .. }
-            | Unavailable::SourceUnavailable { cause, .. },
-        ) => Some(cause),
-        _ => None,
     }
 }

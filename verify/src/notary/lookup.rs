@@ -305,10 +305,7 @@ fn names_of<'r>(role: &'r Role, digest: &'r Digest) -> impl Iterator<Item = &'r 
 }
 
 fn compare(entry: &Entry, digest: &Digest) -> Match {
-    let (algorithm, hash) = match digest.algorithm() {
-        Algorithm::Sha256 => ("sha256", entry.sha256.as_ref().map(<[u8; 32]>::as_slice)),
-        Algorithm::Sha512 => ("sha512", entry.sha512.as_ref().map(<[u8; 64]>::as_slice)),
-    };
+    let (algorithm, hash) = listed(entry, digest.algorithm());
     match hash {
         None => Match::Unknown,
         Some(hash) if is_hex_of(digest.hex(), hash) => Match::Same,
@@ -317,9 +314,15 @@ fn compare(entry: &Entry, digest: &Digest) -> Match {
 }
 
 fn is_same(entry: &Entry, digest: &Digest) -> bool {
-    match digest.algorithm() {
-        Algorithm::Sha256 => entry.sha256.is_some_and(|hash| is_hex_of(digest.hex(), &hash)),
-        Algorithm::Sha512 => entry.sha512.is_some_and(|hash| is_hex_of(digest.hex(), &hash)),
+    let (_, hash) = listed(entry, digest.algorithm());
+    hash.is_some_and(|hash| is_hex_of(digest.hex(), hash))
+}
+
+/// The algorithm's name, and the entry's hash by it.
+fn listed(entry: &Entry, algorithm: Algorithm) -> (&'static str, Option<&[u8]>) {
+    match algorithm {
+        Algorithm::Sha256 => ("sha256", entry.sha256.as_ref().map(<[u8; 32]>::as_slice)),
+        Algorithm::Sha512 => ("sha512", entry.sha512.as_ref().map(<[u8; 64]>::as_slice)),
     }
 }
 

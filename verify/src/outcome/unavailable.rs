@@ -57,6 +57,16 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
+    /// What happened, where more is known than users are told.
+    pub fn cause(&self) -> Option<&str> {
+        match self {
+            Self::RegistryUnavailable { cause, .. } | Self::SourceUnavailable { cause, .. } => {
+                Some(cause)
+            }
+            _ => None,
+        }
+    }
+
     /// The stable code: the variant's name.
     pub fn code(&self) -> &'static str {
         match self {
