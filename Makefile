@@ -48,11 +48,9 @@ demo: ## Watch signed and unsigned images meet a real API server
 .PHONY: bench
 bench: ## Measure speed and memory beside an echo; fails where a ratio is missed
 	@COUNTERSIGN_TOOLS=$$(e2e/tools/install | tail -n 1)
-	# Built apart: beside a benchmark, cargo gives the program its tests' features as well, and
-	# tokio's clock for tests costs a third of a review.
-	cargo build --locked --release -p countersign --target-dir target/shipped
-	export COUNTERSIGN_TOOLS COUNTERSIGN_BIN=$(CURDIR)/target/shipped/release/countersign
-	cargo bench --locked -p countersign --bench bench
+	export COUNTERSIGN_TOOLS
+	cargo build --locked --release -p countersign
+	cargo run --locked --release -p countersign-bench
 
 .PHONY: mutants
 mutants: ## Change the verifier in small ways and see that a test fails each time

@@ -48,9 +48,9 @@ impl Contender {
         Self { name, target, pid, loaded: Vec::new(), alone: Vec::new() }
     }
 
-    fn round(&self, (connections, requests): (usize, usize), load: &[usize]) -> Outcome<Round> {
+    fn round(&self, (connections, requests): (usize, usize)) -> Outcome<Round> {
         let before = machine::processor_nanos(self.pid)?;
-        let sample = load::run(&self.target, connections, requests, load)?;
+        let sample = load::run(&self.target, connections, requests)?;
         let used = machine::processor_nanos(self.pid)?.saturating_sub(before);
         Ok(Round {
             throughput: sample.throughput,
@@ -64,7 +64,7 @@ impl Contender {
 /// Adds throughput, times and memory of warm reviews.
 pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     let near = &world.near;
-    let echo = world.cores.for_server(|| Echo::start(&world.folder, &world.authority))?;
+    let echo = Echo::start(&world.folder, &world.authority)?;
     let mut ten = world.countersign("ten", near, 10)?;
     let mut many = world.countersign("many", near, 10_000)?;
 
@@ -86,10 +86,10 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     ];
     for _ in 0..ROUNDS {
         for contender in &mut contenders {
-            contender.loaded.push(contender.round(LOADED, &world.cores.load)?);
+            contender.loaded.push(contender.round(LOADED)?);
         }
         for contender in &mut contenders[..3] {
-            contender.alone.push(contender.round(ALONE, &world.cores.load)?);
+            contender.alone.push(contender.round(ALONE)?);
         }
     }
     thread::sleep(REST);
