@@ -50,6 +50,7 @@ bench: ## Measure speed and memory beside an echo; fails where a ratio is missed
 	@COUNTERSIGN_TOOLS=$$(e2e/tools/install | tail -n 1)
 	export COUNTERSIGN_TOOLS
 	cargo build --locked --release -p countersign
+	go build -C benches/load -o $(CURDIR)/target/release/countersign-load .
 	cargo run --locked --release -p countersign-bench
 
 .PHONY: mutants

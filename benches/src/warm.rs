@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_e2e::Outcome;
 
 use crate::echo::Echo;
-use crate::load::{self, Target};
+use crate::load::{Start, Target};
 use crate::report::{Limit, Report, median};
 use crate::world::World;
 use crate::{machine, review};
@@ -50,10 +50,10 @@ impl Contender {
 
     fn round(&self, (connections, requests): (usize, usize)) -> Outcome<Round> {
         let before = machine::processor_nanos(self.pid)?;
-        let sample = load::run(&self.target, connections, requests)?;
+        let sample = self.target.ask(connections, requests, Start::Warm)?;
         let used = machine::processor_nanos(self.pid)?.saturating_sub(before);
         Ok(Round {
-            throughput: sample.throughput,
+            throughput: sample.throughput(),
             median_micros: sample.quantile(0.5),
             p99_micros: sample.quantile(0.99),
             processor_micros: used as f64 / 1_000.0 / requests as f64,
@@ -70,7 +70,8 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
 
     let digest = review::of(&near.by_digest());
     let authority = world.authority.certificate();
-    let echoed = Target::new(echo.port, "/validate", &digest, "AdmissionReview", authority)?;
+    let echoed = (echo.port, "/validate");
+    let echoed = Target::new(echoed, &digest, "AdmissionReview", authority, &world.folder)?;
     let by_digest = world.reviews(&ten, "/validate", &near.by_digest())?;
     let by_tag = world.reviews(&ten, "/mutate", &near.by_tag())?;
     let of_many = world.reviews(&many, "/validate", &near.by_digest())?;

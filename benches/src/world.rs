@@ -164,7 +164,8 @@ impl World {
         let port = countersign.url().rsplit_once(':').context("a URL without a port")?.1;
         let wanted = r#""allowed":true"#;
         let review = review::of(image);
-        Target::new(port.parse()?, path, &review, wanted, self.authority.certificate())
+        let at = (port.parse()?, path);
+        Target::new(at, &review, wanted, self.authority.certificate(), &self.folder)
     }
 }
 
