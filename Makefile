@@ -27,6 +27,7 @@ test: ## Run every test, against real servers too (installs what is missing)
 lint: ## Check format, lints, licences, dependencies, generated files
 	@cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	go vet -C benches/load .
 	tree=$$(cargo tree --locked -p countersign-verify -e normal --prefix none)
 	if grep -E '^(axum|hyper|k8s-openapi|kube|reqwest|tokio)(-[a-z]+)* ' <<<"$$tree"; then
 	  echo "countersign-verify must stay pure: no I/O, no async, no Kubernetes" >&2

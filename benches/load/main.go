@@ -26,6 +26,7 @@ type target struct {
 	url    string
 	review []byte
 	wanted []byte
+	http1  bool
 }
 
 type report struct {
@@ -40,15 +41,17 @@ func main() {
 	wanted := flag.String("wanted", "", "what every answer has to contain")
 	connections := flag.Int("connections", 1, "how many connections")
 	requests := flag.Int("requests", 1, "how many requests, over all connections")
+	http1 := flag.Bool("http1", false, "HTTP/1.1, where an API server takes HTTP/2")
 	warm := flag.Bool("warm", false, "ask once on each connection before anything is measured")
 	flag.Parse()
-	if err := run(*url, *authority, *review, *wanted, *connections, *requests, *warm); err != nil {
+	to := target{url: *url, wanted: []byte(*wanted), http1: *http1}
+	if err := run(to, *authority, *review, *connections, *requests, *warm); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(url, authority, review, wanted string, connections, requests int, warm bool) error {
+func run(to target, authority, review string, connections, requests int, warm bool) error {
 	pem, err := os.ReadFile(authority)
 	if err != nil {
 		return err
@@ -57,11 +60,9 @@ func run(url, authority, review, wanted string, connections, requests int, warm 
 	if !roots.AppendCertsFromPEM(pem) {
 		return fmt.Errorf("%s: no certificate", authority)
 	}
-	body, err := os.ReadFile(review)
-	if err != nil {
+	if to.review, err = os.ReadFile(review); err != nil {
 		return err
 	}
-	to := target{url, body, []byte(wanted)}
 	clients, err := open(to, roots, connections, warm)
 	if err != nil {
 		return err
@@ -83,7 +84,7 @@ func open(to target, roots *x509.CertPool, count int, warm bool) ([]*http.Client
 			Timeout: timeout,
 			Transport: &http.Transport{
 				TLSClientConfig:   &tls.Config{RootCAs: roots},
-				ForceAttemptHTTP2: true,
+				ForceAttemptHTTP2: !to.http1,
 				MaxConnsPerHost:   1,
 			},
 		}

@@ -1,4 +1,5 @@
-//! Load from a program that has an API server's own HTTP stack.
+//! Load from a program that has the HTTP stack of an API server, so that a figure tells what an API
+//! server would see: its own work for a request and an answer is in all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ pub(crate) struct Target {
     authority: PathBuf,
     review: PathBuf,
     wanted: &'static str,
+    http1: bool,
 }
 
 /// Whether connections have had a review before anything is measured.
@@ -39,17 +41,17 @@ impl Target {
         let (_, file) = file.keep()?;
         fs::write(&file, review)?;
         let url = format!("https://localhost:{port}{path}?timeout=10s");
-        Ok(Self { url, authority: authority.to_owned(), review: file, wanted })
+        Ok(Self { url, authority: authority.to_owned(), review: file, wanted, http1: false })
+    }
+
+    /// The same over HTTP/1.1, where an API server takes HTTP/2.
+    pub(crate) fn http1(&self) -> Self {
+        Self { http1: true, ..self.clone() }
     }
 
     /// Sends `requests` reviews over `connections` open connections. Fails where an answer is not
     /// the wanted one.
-    pub(crate) fn ask(
-        &self,
-        connections: usize,
-        requests: usize,
-        start: Start,
-    ) -> Outcome<Sample> {
+    pub(crate) fn ask(&self, connections: usize, requests: usize, start: Start) -> Outcome<Sample> {
         // The Makefile builds it into this program's folder.
         let program = std::env::current_exe()?.with_file_name("countersign-load");
         let mut command = Command::new(program);
@@ -57,6 +59,9 @@ impl Target {
         command.arg("-review").arg(&self.review).arg("-wanted").arg(self.wanted);
         command.arg("-connections").arg(connections.to_string());
         command.arg("-requests").arg(requests.to_string());
+        if self.http1 {
+            command.arg("-http1");
+        }
         if start == Start::Warm {
             command.arg("-warm");
         }

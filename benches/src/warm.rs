@@ -79,23 +79,32 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
 
     thread::sleep(REST);
     memory(report, "idle memory, fresh", ten, echo)?;
-    let mut contenders = [
+    let mut http1 = [
+        Contender::new("echo", echoed.http1(), echo),
+        Contender::new("by digest", by_digest.http1(), ten),
+        Contender::new("by cached tag", by_tag.http1(), ten),
+    ];
+    let mut http2 = [
         Contender::new("echo", echoed, echo),
         Contender::new("by digest", by_digest, ten),
         Contender::new("by cached tag", by_tag, ten),
-        Contender::new("of 10,000 policies", of_many, many),
     ];
+    let mut many = Contender::new("of 10,000 policies", of_many, many);
     for _ in 0..ROUNDS {
-        for contender in &mut contenders {
+        for contender in http2.iter_mut().chain(&mut http1) {
             contender.loaded.push(contender.round(LOADED)?);
-        }
-        for contender in &mut contenders[..3] {
             contender.alone.push(contender.round(ALONE)?);
         }
+        many.loaded.push(many.round(LOADED)?);
     }
     thread::sleep(REST);
     memory(report, "idle memory, after load", ten, echo)?;
-    tell(report, &contenders);
+    tell(report, "HTTP/2", &http2);
+    tell(report, "HTTP/1.1", &http1);
+    let throughput = |round: &Round| round.throughput;
+    let pairs = pairs(&many.loaded, &http2[1].loaded, throughput);
+    report.ratio("10,000 policies beside ten", "1/s", &pairs, Limit::AtLeast(0.5));
+    report.value("echo's own spread at 16", "", spread(&http2[0].loaded), Limit::None);
     Ok(())
 }
 
@@ -105,16 +114,11 @@ fn memory(report: &mut Report, name: &str, pid: u32, echo: u32) -> Outcome<()> {
     Ok(())
 }
 
-fn tell(report: &mut Report, contenders: &[Contender; 4]) {
-    let [echo, by_digest, by_tag, of_many] = contenders;
-    for kind in [by_digest, by_tag] {
-        let name = |what: &str| format!("warm {}: {what}", kind.name);
-        let pairs = |rounds: fn(&Contender) -> &[Round], part: fn(&Round) -> f64| {
-            let both = rounds(kind).iter().zip(rounds(echo));
-            both.map(|(round, echoed)| (part(round), part(echoed))).collect::<Vec<_>>()
-        };
-        let loaded = |part| pairs(|contender| &contender.loaded, part);
-        let alone = |part| pairs(|contender| &contender.alone, part);
+fn tell(report: &mut Report, protocol: &str, [echo, kinds @ ..]: &[Contender; 3]) {
+    for kind in kinds {
+        let name = |what: &str| format!("warm {}, {protocol}: {what}", kind.name);
+        let loaded = |part| pairs(&kind.loaded, &echo.loaded, part);
+        let alone = |part| pairs(&kind.alone, &echo.alone, part);
         let throughput = loaded(|round| round.throughput);
         report.ratio(&name("16 connections"), "1/s", &throughput, Limit::AtLeast(0.7));
         let slowest = Limit::AtMost(1.5);
@@ -124,15 +128,11 @@ fn tell(report: &mut Report, contenders: &[Contender; 4]) {
         let processor = loaded(|round| round.processor_micros);
         report.ratio(&name("server's CPU"), "us", &processor, Limit::None);
     }
-    let pairs: Vec<(f64, f64)> = of_many
-        .loaded
-        .iter()
-        .zip(&by_digest.loaded)
-        .map(|(many, ten)| (many.throughput, ten.throughput))
-        .collect();
-    report.ratio("10,000 policies beside ten", "1/s", &pairs, Limit::AtLeast(0.5));
-    let spread = spread(&echo.loaded);
-    report.value("echo's own spread at 16", "", spread, Limit::None);
+}
+
+/// The same part of the same rounds of two contenders.
+fn pairs(rounds: &[Round], beside: &[Round], part: fn(&Round) -> f64) -> Vec<(f64, f64)> {
+    rounds.iter().zip(beside).map(|(round, other)| (part(round), part(other))).collect()
 }
 
 /// How far the quarters of the rounds are apart: a machine with other work shows here.
