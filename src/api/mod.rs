@@ -10,6 +10,7 @@ mod files;
 mod policy;
 mod source;
 
+pub(crate) use compile::is_dns_subdomain;
 pub use compile::{Compiled, Connection, Credentials, Problem, Source, compile, connect};
 pub use crds::crds;
 pub use files::{FileProblem, LoadProblem, load, read};
