@@ -1,10 +1,13 @@
 //! `countersign serve`: the webhooks.
 
+mod keeping;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,6 +18,7 @@ use crate::http;
 use crate::server::{Readiness, ServeConfig, Server};
 use crate::telemetry::{self, DecisionLog, Format, Lines, Metrics};
 use crate::watch::Watch;
+use keeping::KeepingArgs;
 
 /// How long the last lines of the log may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -29,12 +33,14 @@ pub(super) struct Args {
     /// Where /livez, /readyz and /metrics answer, without TLS
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
     probe_listen: SocketAddr,
-    /// The serving certificate and its chain, in PEM; read again when it changes
-    #[arg(long, value_name = "FILE")]
-    tls_cert: PathBuf,
-    /// The serving certificate's key, in PEM; read again when it changes
-    #[arg(long, value_name = "FILE")]
-    tls_key: PathBuf,
+    /// Works in a cluster
+    #[arg(long)]
+    kubernetes: bool,
+    /// Countersign's own namespace
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    system_namespace: Option<String>,
+    #[command(flatten)]
+    keeping: KeepingArgs,
     /// Authorities of client certificates, in PEM; where set, the API server has to show one
     #[arg(long, value_name = "FILE")]
     client_ca: Option<PathBuf>,
@@ -77,6 +83,15 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
     let metrics = Metrics::register(&mut registry);
     Metrics::watch_lines(&mut registry, lines);
 
+    let namespace = args.kubernetes.then_some(args.system_namespace).flatten();
+    let keeping = args.keeping.checked(namespace.as_deref())?;
+    let client = match args.kubernetes {
+        true => Some(Client::try_default().await.map_err(|error| one(&error))?),
+        false => None,
+    };
+    let readiness = Readiness::new();
+    let keeping = keeping.prepare(client.as_ref(), &readiness, &metrics)?;
+
     let kinds = Kinds::new(&args.custom_kind).map_err(|error| one(&error))?;
     let (watch, snapshot) = Watch::start(args.review.policies.clone(), args.review.registries())?;
     let reviewer = Arc::new(args.review.reviewer(snapshot).map_err(|error| one(&error))?);
@@ -87,7 +102,7 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
 
     let config = ServeConfig {
         client_ca: args.client_ca,
-        ..ServeConfig::new(args.listen, args.probe_listen, args.tls_cert, args.tls_key)
+        ..ServeConfig::new(args.listen, args.probe_listen, keeping.origin())
     };
     let server = Server::bind(config, metrics).map_err(|error| one(&error))?;
     let listening = (server.webhook_address(), server.probe_address());
@@ -95,11 +110,13 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
         tracing::info!(%webhooks, %probes, "listening");
     }
     http::read_system_certificates();
-    let shutdown = shutdown().map_err(|error| one(&error))?;
+    let shutdown = self::shutdown().map_err(|error| one(&error))?;
     let following = tokio::spawn(watch.follow(reviewer));
+    let kept = keeping.start(self::shutdown().map_err(|error| one(&error))?);
     let router = admission::router(Arc::new(admission));
-    let served = server.run(router, Readiness::new(), Arc::new(registry), shutdown).await;
+    let served = server.run(router, readiness, Arc::new(registry), shutdown).await;
     following.abort();
+    kept.end().await;
     served.map_err(|error| one(&error))
 }
 
