@@ -15,6 +15,7 @@ pub mod policies;
 pub mod process;
 pub mod proxy;
 pub mod registry;
+pub mod replica;
 pub mod reviews;
 pub mod serve;
 pub mod token;
