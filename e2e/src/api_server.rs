@@ -7,12 +7,13 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use reqwest::blocking::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::pki::{Authority, Identity};
 use crate::process::{Finished, Server, free_port, listens, run};
-use crate::{Outcome, http, tools};
+use crate::{Context, Outcome, http, tools};
 
 /// Two busy cores take about 10 s for kube-apiserver.
 const START: Duration = Duration::from_secs(120);
@@ -20,14 +21,25 @@ const START: Duration = Duration::from_secs(120);
 /// The administrator's bearer token; the server listens on loopback only.
 const TOKEN: &str = "countersign-test-admin";
 
+/// The bearer token of [`SERVICE_ACCOUNT`].
+const SERVICE_ACCOUNT_TOKEN: &str = "countersign-test-service-account";
+
+/// A user with no right but those that a test grants: Countersign's, as in an installation.
+pub const SERVICE_ACCOUNT: &str = "system:serviceaccount:countersign-system:countersign";
+
 /// A running API server.
 pub struct ApiServer {
     // In this order they are dropped: the API server before its store.
-    server: Server,
+    server: Option<Server>,
     _etcd: Server,
+    command: Command,
+    client: Client,
+    folder: PathBuf,
+    port: u16,
     url: String,
     kubectl: PathBuf,
     kubeconfig: PathBuf,
+    service_account: PathBuf,
 }
 
 impl ApiServer {
@@ -39,19 +51,41 @@ impl ApiServer {
         let (etcd, store) = start_etcd(folder)?;
         let port = free_port()?;
         let url = format!("https://127.0.0.1:{port}");
-        let kubeconfig = write_kubeconfig(folder, &url, authority)?;
-        let mut command = api_server_command(folder, port, &store, authority)?;
-        let client = http::client(authority.certificate())?;
+        let write = |name, token| write_kubeconfig(&folder.join(name), token, &url, authority);
+        let mut api_server = Self {
+            server: None,
+            _etcd: etcd,
+            command: api_server_command(folder, port, &store, authority)?,
+            client: http::client(authority.certificate())?,
+            folder: folder.to_owned(),
+            port,
+            kubectl,
+            kubeconfig: write("kubeconfig", TOKEN)?,
+            service_account: write("service-account", SERVICE_ACCOUNT_TOKEN)?,
+            url,
+        };
+        api_server.start_again()?;
+        Ok(api_server)
+    }
+
+    /// Ends it, and leaves its store running.
+    pub fn stop(&mut self) {
+        self.server = None;
+    }
+
+    /// Starts it on the store and the port that it had, and waits until it answers.
+    pub fn start_again(&mut self) -> Outcome<()> {
+        let Self { command, client, folder, port, url, .. } = self;
         let ready = || {
-            listens(port)
+            listens(*port)
                 && client
                     .get(format!("{url}/api/v1/namespaces/default"))
                     .bearer_auth(TOKEN)
                     .send()
                     .is_ok_and(|answer| answer.status().is_success())
         };
-        let server = Server::start("kube-apiserver", &mut command, folder, START, ready)?;
-        Ok(Self { server, _etcd: etcd, url, kubectl, kubeconfig })
+        self.server = Some(Server::start("kube-apiserver", command, folder, START, ready)?);
+        Ok(())
     }
 
     /// Its address: `https://127.0.0.1:PORT`.
@@ -64,9 +98,14 @@ impl ApiServer {
         &self.kubeconfig
     }
 
+    /// The kubeconfig of [`SERVICE_ACCOUNT`].
+    pub fn service_account(&self) -> &Path {
+        &self.service_account
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> Outcome<String> {
-        self.server.log()
+        self.server.as_ref().context("the API server was stopped")?.log()
     }
 
     /// Runs kubectl as the administrator, whatever it says.
@@ -132,7 +171,10 @@ fn api_server_command(
 ) -> Outcome<Command> {
     let identity = authority.server("kube-apiserver")?;
     let tokens = folder.join("tokens.csv");
-    fs::write(&tokens, format!("{TOKEN},admin,1,\"system:masters\"\n"))?;
+    let users = format!(
+        "{TOKEN},admin,1,\"system:masters\"\n{SERVICE_ACCOUNT_TOKEN},{SERVICE_ACCOUNT},2\n"
+    );
+    fs::write(&tokens, users)?;
     let service_accounts = service_account_key(folder)?;
     let mut command = Command::new(tools::kubernetes("kube-apiserver")?);
     command
@@ -164,18 +206,22 @@ fn service_account_key(folder: &Path) -> Outcome<Identity> {
     crate::pki::self_signed(folder, "service-accounts")
 }
 
-fn write_kubeconfig(folder: &Path, url: &str, authority: &Authority) -> Outcome<PathBuf> {
-    let file = folder.join("kubeconfig");
+fn write_kubeconfig(
+    file: &Path,
+    token: &str,
+    url: &str,
+    authority: &Authority,
+) -> Outcome<PathBuf> {
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "test",
         "clusters": [{"name": "test", "cluster": {
             "server": url, "certificate-authority": authority.certificate(),
         }}],
-        "users": [{"name": "admin", "user": {"token": TOKEN}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+        "users": [{"name": "user", "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user"}}],
     });
-    fs::write(&file, config.to_string())?;
-    Ok(file)
+    fs::write(file, config.to_string())?;
+    Ok(file.to_owned())
 }
 
 /// An API server that several tests use at the same time, in namespaces of their own.

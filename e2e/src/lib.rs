@@ -7,6 +7,7 @@ pub mod countersign;
 mod failure;
 pub mod front;
 pub mod http;
+pub mod install;
 pub mod lab;
 pub mod notary;
 pub mod notary_client;

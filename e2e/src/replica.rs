@@ -22,17 +22,6 @@ const START: Duration = Duration::from_secs(60);
 /// The Secret that an installation keeps its certificate in.
 pub const SECRET: &str = "countersign-tls";
 
-/// A policy that says nothing of any image here.
-const POLICY: &str = "apiVersion: countersign.dev/v1alpha1
-kind: TrustPolicy
-metadata: {name: all}
-spec:
-  match:
-    images: {include: ['registry.example.com/**'], exclude: []}
-    namespaceSelector: {matchLabels: {}}
-  allowUnverified: {reason: a test}
-";
-
 /// The Service in front of an installation.
 pub const SERVICE: &str = "countersign";
 
@@ -136,14 +125,10 @@ impl<'a> Installation<'a> {
         let (port, probes) = (free_port()?, free_port()?);
         let folder = self.folder.join(identity);
         fs::create_dir_all(&folder)?;
-        let policies = folder.join("policies.yaml");
-        fs::write(&policies, POLICY)?;
         let mut command = Command::new(tools::countersign()?);
         command
             .env("KUBECONFIG", &self.kubeconfig)
             .args(["serve", "--kubernetes", "--unmatched=Deny"])
-            .arg("--policies")
-            .arg(&policies)
             .arg(format!("--system-namespace={}", self.name))
             .arg(format!("--identity={identity}"))
             .arg(format!("--webhooks-owner={}", self.name))

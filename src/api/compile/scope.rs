@@ -130,8 +130,8 @@ pub(crate) fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= bounds::OBJECT_NAME_CHARS && text.split('.').all(|label| is_dns_label(label, 253))
 }
 
-/// A name of a namespace.
-pub(super) fn is_namespace(text: &str) -> bool {
+/// Whether a text can be a namespace's name.
+pub fn is_namespace(text: &str) -> bool {
     is_dns_label(text, 63)
 }
 

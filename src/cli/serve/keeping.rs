@@ -264,7 +264,6 @@ impl Prepared {
     }
 
     /// Whether this replica holds the lease; never, outside of a cluster.
-    #[expect(dead_code, reason = "whoever writes statuses asks")]
     pub(super) fn holds(&self) -> watch::Receiver<bool> {
         self.holds.clone()
     }
