@@ -25,7 +25,12 @@ pub fn helm(arguments: &[&str]) -> Outcome<Command> {
 
 /// `helm template` of [`RELEASE`] with these further arguments, whatever it says.
 pub fn template(arguments: &[&str]) -> Outcome<Finished> {
-    let render = ["template", RELEASE, CHART, "--namespace", RELEASE, "--kube-version", "1.30"];
+    template_as(RELEASE, arguments)
+}
+
+/// As [`template`], of another release in the namespace of the same name.
+pub fn template_as(release: &str, arguments: &[&str]) -> Outcome<Finished> {
+    let render = ["template", release, CHART, "--namespace", release, "--kube-version", "1.30"];
     run(helm(&render)?.args(arguments), "")
 }
 

@@ -3,7 +3,7 @@ apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingWebhookConfiguration
 metadata:
   name: {{ include "countersign.fullname" . }}
-  labels: {{- include "countersign.labels" . | nindent 4 }}
+  labels: {{- include "countersign.kept" . | nindent 4 }}
 webhooks:
 - name: validate.countersign.dev
   {{- include "countersign.client" (list . "/validate") | nindent 2 }}
@@ -60,7 +60,7 @@ apiVersion: admissionregistration.k8s.io/v1
 kind: MutatingWebhookConfiguration
 metadata:
   name: {{ include "countersign.fullname" . }}
-  labels: {{- include "countersign.labels" . | nindent 4 }}
+  labels: {{- include "countersign.kept" . | nindent 4 }}
 webhooks:
 - name: mutate.countersign.dev
   {{- include "countersign.client" (list . "/mutate") | nindent 2 }}
@@ -71,6 +71,15 @@ webhooks:
   reinvocationPolicy: IfNeeded
   rules:
   {{- include "countersign.podRule" . | nindent 2 }}
+{{- end -}}
+
+{{/*
+Not the labels of what Helm installs: who looks for a release's objects by them, as Argo CD may, would
+take these for left over.
+*/}}
+{{- define "countersign.kept" -}}
+app.kubernetes.io/name: countersign
+app.kubernetes.io/managed-by: countersign
 {{- end -}}
 
 {{- define "countersign.client" -}}
