@@ -176,7 +176,7 @@ fn an_upgrade_leaves_the_certificate(cluster: &Cluster) -> Outcome<()> {
     let secret = ["patch", "secret", "countersign-tls", "-n", RELEASE, ACCOUNT, "-p", patch];
     cluster.api_server().kubectl(&secret)?.success()?;
     let upgrade =
-        ["upgrade", RELEASE, CHART, "-n", RELEASE, "--reuse-values", "--set=unmatched=Deny"];
+        ["upgrade", RELEASE, CHART, "-n", RELEASE, "--reset-then-reuse-values", "--set=unmatched=Deny"];
     cluster.helm(&upgrade)?.success()?;
     let secret = cluster.api_server().get(&["secret", "countersign-tls", "-n", RELEASE])?;
     assert_eq!(secret["data"]["tls.key"], "a2V5");
@@ -197,7 +197,7 @@ fn the_worst_day(cluster: &Cluster, notes: &str) -> Outcome<()> {
     until("it cannot bring its webhooks back", || {
         Ok(cluster.apply_as_countersign(&validating, "server")?.stderr.contains("is forbidden"))
     })?;
-    cluster.helm(&["upgrade", RELEASE, CHART, "-n", RELEASE, "--reuse-values"])?.success()?;
+    cluster.helm(&["upgrade", RELEASE, CHART, "-n", RELEASE, "--reset-then-reuse-values"])?.success()?;
     until("it can", || Ok(cluster.apply_as_countersign(&validating, "server")?.code == Some(0)))
 }
 

@@ -67,7 +67,7 @@ It has no default, because Deny stops whatever has no policy yet and the others 
 On a cluster with workloads:
   1. install with --set unmatched=Audit, and write TrustPolicies
   2. countersign scan -A tells which running images would be refused, and why
-  3. once nothing is left that has to run: helm upgrade --reuse-values --set unmatched=Deny
+  3. once nothing is left that has to run: helm upgrade --reset-then-reuse-values --set unmatched=Deny
 On an empty cluster: --set unmatched=Deny` }}
 {{- end }}
 {{- with .Values.certificate }}
