@@ -171,13 +171,18 @@ fn review_nothing(configuration: &mut Value) -> Outcome<()> {
     Ok(())
 }
 
+fn upgrade(cluster: &Cluster, more: &[&str]) -> Outcome<()> {
+    let mut arguments = vec!["upgrade", RELEASE, CHART, "-n", RELEASE];
+    arguments.push("--reset-then-reuse-values");
+    arguments.extend(more);
+    cluster.helm(&arguments)?.success().map(drop)
+}
+
 fn an_upgrade_leaves_the_certificate(cluster: &Cluster) -> Outcome<()> {
     let patch = r#"{"data":{"tls.key":"a2V5"}}"#;
     let secret = ["patch", "secret", "countersign-tls", "-n", RELEASE, ACCOUNT, "-p", patch];
     cluster.api_server().kubectl(&secret)?.success()?;
-    let upgrade =
-        ["upgrade", RELEASE, CHART, "-n", RELEASE, "--reset-then-reuse-values", "--set=unmatched=Deny"];
-    cluster.helm(&upgrade)?.success()?;
+    upgrade(cluster, &["--set=unmatched=Deny"])?;
     let secret = cluster.api_server().get(&["secret", "countersign-tls", "-n", RELEASE])?;
     assert_eq!(secret["data"]["tls.key"], "a2V5");
     let deployment = cluster.api_server().get(&["deployment", RELEASE, "-n", RELEASE])?;
@@ -197,7 +202,7 @@ fn the_worst_day(cluster: &Cluster, notes: &str) -> Outcome<()> {
     until("it cannot bring its webhooks back", || {
         Ok(cluster.apply_as_countersign(&validating, "server")?.stderr.contains("is forbidden"))
     })?;
-    cluster.helm(&["upgrade", RELEASE, CHART, "-n", RELEASE, "--reset-then-reuse-values"])?.success()?;
+    upgrade(cluster, &[])?;
     until("it can", || Ok(cluster.apply_as_countersign(&validating, "server")?.code == Some(0)))
 }
 
