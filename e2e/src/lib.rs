@@ -3,6 +3,7 @@
 //! of its own, and ended when its value is dropped.
 
 pub mod api_server;
+pub mod chart;
 pub mod countersign;
 mod failure;
 pub mod front;
