@@ -27,6 +27,7 @@ test: ## Run every test, against real servers too (installs what is missing)
 lint: ## Check format, lints, licences, dependencies, the chart, generated files
 	@cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	go vet -C benches/load .
 	tree=$$(cargo tree --locked -p countersign-verify -e normal --prefix none)
 	if grep -E '^(axum|hyper|k8s-openapi|kube|reqwest|tokio)(-[a-z]+)* ' <<<"$$tree"; then
 	  echo "countersign-verify must stay pure: no I/O, no async, no Kubernetes" >&2
@@ -49,11 +50,10 @@ demo: ## Watch signed and unsigned images meet a real API server
 .PHONY: bench
 bench: ## Measure speed and memory beside an echo; fails where a ratio is missed
 	@COUNTERSIGN_TOOLS=$$(e2e/tools/install | tail -n 1)
-	# Built apart: beside a benchmark, cargo gives the program its tests' features as well, and
-	# tokio's clock for tests costs a third of a review.
-	cargo build --locked --release -p countersign --target-dir target/shipped
-	export COUNTERSIGN_TOOLS COUNTERSIGN_BIN=$(CURDIR)/target/shipped/release/countersign
-	cargo bench --locked -p countersign --bench bench
+	export COUNTERSIGN_TOOLS
+	cargo build --locked --release -p countersign
+	go build -C benches/load -o $(CURDIR)/target/release/countersign-load .
+	cargo run --locked --release -p countersign-bench
 
 .PHONY: mutants
 mutants: ## Change the verifier in small ways and see that a test fails each time

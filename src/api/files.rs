@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::Value;
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{SnippetMode, Spanned};
 
 use super::{Compiled, Problem, Resources, compile};
@@ -164,9 +165,23 @@ fn documents(path: &Path, text: &str) -> Result<Vec<Spanned<Value>>, FileProblem
             place: error.location().map(|location| format!("line {}", location.line())),
             ..FileProblem::of_file(
                 path,
-                format!("it is not valid YAML: {}", error.render_with_options(options)),
+                match beyond(error.without_snippet()) {
+                    Some(limit) => format!("it is {limit}; split it into several files"),
+                    None => format!("it is not valid YAML: {}", error.render_with_options(options)),
+                },
             )
         }
+    })
+}
+
+/// Which of the reader's limits a file is beyond, if that is what is wrong with it.
+fn beyond(error: &serde_saphyr::Error) -> Option<String> {
+    let serde_saphyr::Error::Budget { breach, .. } = error else { return None };
+    Some(match breach {
+        BudgetBreach::Documents { documents } => {
+            format!("longer than {} documents", documents.saturating_sub(1))
+        }
+        _ => "larger, deeper or fuller of aliases than a file of policies may be".to_owned(),
     })
 }
 

@@ -271,6 +271,15 @@ fn t15_bombs_and_endless_files_stop_at_a_limit() {
 }
 
 #[test]
+fn a_file_of_too_many_documents_says_so() {
+    let folder = Folder::new().with("many.yaml", &"---\na: 1\n".repeat(1_025));
+    let problems = folder.problems();
+    let problem = problems.first().unwrap();
+    let wanted = "it is longer than 1024 documents; split it into several files";
+    assert!(problem.starts_with("many.yaml") && problem.ends_with(wanted), "{problem}");
+}
+
+#[test]
 fn examples_in_the_documentation_compile() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/policies.md");
     let text = fs::read_to_string(path).unwrap();

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.first().map(String::as_str) {
         Some("echo") => echo::serve(&arguments[1..]).map(|()| true),
-        _ => bench(),
+        _ => bench(&arguments),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -38,20 +38,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether every limit is kept.
-fn bench() -> Outcome<bool> {
+/// Whether every limit is kept of what these words name: all where there are none.
+fn bench(words: &[String]) -> Outcome<bool> {
     let begun = Instant::now();
     machine::raise_file_limit()?;
     let folder = tempfile::tempdir()?;
     eprintln!("signing images");
     let world = World::new(folder.path())?;
     let mut report = Report::default();
-    for (name, measure) in [
+    let all = [
         ("cold verification", verification::measure as fn(&World, &mut Report) -> Outcome<()>),
         ("cold reviews", cold::measure),
         ("1,000 reviews at once", stampede::measure),
         ("warm reviews", warm::measure),
-    ] {
+    ];
+    let asked = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
+    for (name, measure) in all.into_iter().filter(|(name, _)| asked(name)) {
         eprintln!("measuring {name}");
         measure(&world, &mut report)?;
     }

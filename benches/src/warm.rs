@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_e2e::Outcome;
 
 use crate::echo::Echo;
-use crate::load::{self, Target};
+use crate::load::{Start, Target};
 use crate::report::{Limit, Report, median};
 use crate::world::World;
 use crate::{machine, review};
@@ -48,12 +48,12 @@ impl Contender {
         Self { name, target, pid, loaded: Vec::new(), alone: Vec::new() }
     }
 
-    fn round(&self, (connections, requests): (usize, usize), load: &[usize]) -> Outcome<Round> {
+    fn round(&self, (connections, requests): (usize, usize)) -> Outcome<Round> {
         let before = machine::processor_nanos(self.pid)?;
-        let sample = load::run(&self.target, connections, requests, load)?;
+        let sample = self.target.ask(connections, requests, Start::Warm)?;
         let used = machine::processor_nanos(self.pid)?.saturating_sub(before);
         Ok(Round {
-            throughput: sample.throughput,
+            throughput: sample.throughput(),
             median_micros: sample.quantile(0.5),
             p99_micros: sample.quantile(0.99),
             processor_micros: used as f64 / 1_000.0 / requests as f64,
@@ -64,13 +64,14 @@ impl Contender {
 /// Adds throughput, times and memory of warm reviews.
 pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     let near = &world.near;
-    let echo = world.cores.for_server(|| Echo::start(&world.folder, &world.authority))?;
+    let echo = Echo::start(&world.folder, &world.authority)?;
     let mut ten = world.countersign("ten", near, 10)?;
     let mut many = world.countersign("many", near, 10_000)?;
 
     let digest = review::of(&near.by_digest());
     let authority = world.authority.certificate();
-    let echoed = Target::new(echo.port, "/validate", &digest, "AdmissionReview", authority)?;
+    let echoed = (echo.port, "/validate");
+    let echoed = Target::new(echoed, &digest, "AdmissionReview", authority, &world.folder)?;
     let by_digest = world.reviews(&ten, "/validate", &near.by_digest())?;
     let by_tag = world.reviews(&ten, "/mutate", &near.by_tag())?;
     let of_many = world.reviews(&many, "/validate", &near.by_digest())?;
@@ -78,23 +79,32 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
 
     thread::sleep(REST);
     memory(report, "idle memory, fresh", ten, echo)?;
-    let mut contenders = [
+    let mut http1 = [
+        Contender::new("echo", echoed.http1(), echo),
+        Contender::new("by digest", by_digest.http1(), ten),
+        Contender::new("by cached tag", by_tag.http1(), ten),
+    ];
+    let mut http2 = [
         Contender::new("echo", echoed, echo),
         Contender::new("by digest", by_digest, ten),
         Contender::new("by cached tag", by_tag, ten),
-        Contender::new("of 10,000 policies", of_many, many),
     ];
+    let mut many = Contender::new("of 10,000 policies", of_many, many);
     for _ in 0..ROUNDS {
-        for contender in &mut contenders {
-            contender.loaded.push(contender.round(LOADED, &world.cores.load)?);
+        for contender in http2.iter_mut().chain(&mut http1) {
+            contender.loaded.push(contender.round(LOADED)?);
+            contender.alone.push(contender.round(ALONE)?);
         }
-        for contender in &mut contenders[..3] {
-            contender.alone.push(contender.round(ALONE, &world.cores.load)?);
-        }
+        many.loaded.push(many.round(LOADED)?);
     }
     thread::sleep(REST);
     memory(report, "idle memory, after load", ten, echo)?;
-    tell(report, &contenders);
+    tell(report, "HTTP/2", &http2);
+    tell(report, "HTTP/1.1", &http1);
+    let throughput = |round: &Round| round.throughput;
+    let pairs = pairs(&many.loaded, &http2[1].loaded, throughput);
+    report.ratio("10,000 policies beside ten", "1/s", &pairs, Limit::AtLeast(0.5));
+    report.value("echo's own spread at 16", "", spread(&http2[0].loaded), Limit::None);
     Ok(())
 }
 
@@ -104,16 +114,11 @@ fn memory(report: &mut Report, name: &str, pid: u32, echo: u32) -> Outcome<()> {
     Ok(())
 }
 
-fn tell(report: &mut Report, contenders: &[Contender; 4]) {
-    let [echo, by_digest, by_tag, of_many] = contenders;
-    for kind in [by_digest, by_tag] {
-        let name = |what: &str| format!("warm {}: {what}", kind.name);
-        let pairs = |rounds: fn(&Contender) -> &[Round], part: fn(&Round) -> f64| {
-            let both = rounds(kind).iter().zip(rounds(echo));
-            both.map(|(round, echoed)| (part(round), part(echoed))).collect::<Vec<_>>()
-        };
-        let loaded = |part| pairs(|contender| &contender.loaded, part);
-        let alone = |part| pairs(|contender| &contender.alone, part);
+fn tell(report: &mut Report, protocol: &str, [echo, kinds @ ..]: &[Contender; 3]) {
+    for kind in kinds {
+        let name = |what: &str| format!("warm {}, {protocol}: {what}", kind.name);
+        let loaded = |part| pairs(&kind.loaded, &echo.loaded, part);
+        let alone = |part| pairs(&kind.alone, &echo.alone, part);
         let throughput = loaded(|round| round.throughput);
         report.ratio(&name("16 connections"), "1/s", &throughput, Limit::AtLeast(0.7));
         let slowest = Limit::AtMost(1.5);
@@ -123,15 +128,11 @@ fn tell(report: &mut Report, contenders: &[Contender; 4]) {
         let processor = loaded(|round| round.processor_micros);
         report.ratio(&name("server's CPU"), "us", &processor, Limit::None);
     }
-    let pairs: Vec<(f64, f64)> = of_many
-        .loaded
-        .iter()
-        .zip(&by_digest.loaded)
-        .map(|(many, ten)| (many.throughput, ten.throughput))
-        .collect();
-    report.ratio("10,000 policies beside ten", "1/s", &pairs, Limit::AtLeast(0.5));
-    let spread = spread(&echo.loaded);
-    report.value("echo's own spread at 16", "", spread, Limit::None);
+}
+
+/// The same part of the same rounds of two contenders.
+fn pairs(rounds: &[Round], beside: &[Round], part: fn(&Round) -> f64) -> Vec<(f64, f64)> {
+    rounds.iter().zip(beside).map(|(round, other)| (part(round), part(other))).collect()
 }
 
 /// How far the quarters of the rounds are apart: a machine with other work shows here.

@@ -127,7 +127,7 @@ impl Report {
 
     /// Writes the rows, the machine and the commit as JSON, and says where.
     pub(crate) fn write(&self, took: Duration) -> Outcome<PathBuf> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
         fs::create_dir_all(&folder)?;
         let file = folder.join("latest.local.json");
         let report = json!({

@@ -5,45 +5,6 @@ use std::process::Command;
 
 use countersign_e2e::{Context, Outcome};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-
-/// Which processors servers run on, and which the load comes from. They are apart, so that a
-/// ratio of throughputs is a ratio of servers; on a machine with one they are the same.
-#[derive(Debug, Clone)]
-pub(crate) struct Cores {
-    pub(crate) all: Vec<usize>,
-    pub(crate) servers: Vec<usize>,
-    pub(crate) load: Vec<usize>,
-}
-
-impl Cores {
-    /// Splits the processors that this process may use into halves.
-    pub(crate) fn split() -> Outcome<Self> {
-        let set = sched_getaffinity(None)?;
-        let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect();
-        let (servers, load) = all.split_at(all.len() / 2);
-        let (servers, load) = match (servers, load) {
-            ([], only) => (only, only),
-            halves => halves,
-        };
-        Ok(Self { servers: servers.to_vec(), load: load.to_vec(), all })
-    }
-
-    /// Runs `start` with every process that it starts bound to the servers' processors.
-    pub(crate) fn for_server<T>(&self, start: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-        bind(&self.servers)?;
-        let started = start();
-        bind(&self.all)?;
-        started
-    }
-}
-
-/// Binds this thread, and what it starts, to these processors.
-pub(crate) fn bind(cores: &[usize]) -> Outcome<()> {
-    let mut set = CpuSet::new();
-    cores.iter().for_each(|&core| set.set(core));
-    Ok(sched_setaffinity(None, &set)?)
-}
 
 /// Lets this process and its children open as many files as the machine allows.
 pub(crate) fn raise_file_limit() -> Outcome<()> {

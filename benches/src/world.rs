@@ -14,7 +14,6 @@ use countersign_e2e::{Context, Outcome};
 
 use crate::delay::Delay;
 use crate::load::Target;
-use crate::machine::Cores;
 use crate::review;
 
 /// What every request to a distant server costs.
@@ -67,7 +66,6 @@ impl Signed {
 pub(crate) struct World {
     pub(crate) folder: PathBuf,
     pub(crate) authority: Authority,
-    pub(crate) cores: Cores,
     pub(crate) notary: Notary,
     pub(crate) registry: Registry,
     /// Its servers are beside us.
@@ -109,7 +107,6 @@ impl World {
         add_certificates(&registry, far_host, &authority)?;
         Ok(Self {
             folder: folder.to_owned(),
-            cores: Cores::split()?,
             near,
             far,
             guarded,
@@ -154,7 +151,7 @@ impl World {
             registry_certs: Some(self.registry.certs().to_owned()),
             ..Config::new(policies.folder())
         };
-        self.cores.for_server(|| Countersign::start(&folder, &self.authority, &config))
+        Countersign::start(&folder, &self.authority, &config)
     }
 
     /// Reviews of a pod with `image`, sent to `path` of this Countersign; each has to be allowed.
@@ -167,7 +164,8 @@ impl World {
         let port = countersign.url().rsplit_once(':').context("a URL without a port")?.1;
         let wanted = r#""allowed":true"#;
         let review = review::of(image);
-        Target::new(port.parse()?, path, &review, wanted, self.authority.certificate())
+        let at = (port.parse()?, path);
+        Target::new(at, &review, wanted, self.authority.certificate(), &self.folder)
     }
 }
 

@@ -1,12 +1,10 @@
 //! A thousand pods of one new image at once.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
-use countersign_e2e::{Context, Failure, Outcome};
-use futures_util::future::{join_all, try_join_all};
+use countersign_e2e::{Context, Outcome};
 
-use crate::load::Connection;
+use crate::load::Start;
 use crate::report::{Limit, Report};
 use crate::world::World;
 
@@ -18,18 +16,7 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     let target = world.reviews(&countersign, "/mutate", &world.far.by_tag())?;
     let metadata_before = world.notary.requests()?.len();
     let manifests_before = world.registry.requests()?.len();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let took = runtime.block_on(async {
-        let mut connections = try_join_all((0..REVIEWS).map(|_| Connection::open(&target))).await?;
-        let begun = Instant::now();
-        let answers = join_all(connections.iter_mut().map(Connection::ask)).await;
-        let took = begun.elapsed();
-        let failed = answers.iter().filter(|answer| answer.is_err()).count();
-        match answers.into_iter().find_map(Result::err) {
-            None => Ok(took),
-            Some(first) => Err(Failure::new(format!("{failed} of {REVIEWS} failed: {first}"))),
-        }
-    })?;
+    let took = target.ask(REVIEWS, REVIEWS, Start::Cold)?.took();
     let files = world.notary.requests()?.split_off(metadata_before);
     let manifests = world.registry.requests()?.split_off(manifests_before);
     let most = |paths: Vec<String>| {

@@ -11,7 +11,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 use crate::delay;
-use crate::load::Connection;
+use crate::load::Start;
 use crate::report::{Limit, Report};
 use crate::world::{FILES, Signed, TAG, World};
 
@@ -37,12 +37,7 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
             } else {
                 world.reviews(&countersign, "/validate", &image.by_digest())?
             };
-            let took = runtime.block_on(async {
-                let mut connection = Connection::open(&target).await?;
-                let begun = Instant::now();
-                connection.ask().await?;
-                Ok::<_, Failure>(begun.elapsed())
-            })?;
+            let took = target.ask(1, 1, Start::Cold)?.took();
             rounds.push((millis(took), millis(least)));
         }
         report.ratio(name, "ms", &rounds, Limit::AtMost(1.15));

@@ -1,0 +1,3 @@
+module countersign.dev/bench/load
+
+go 1.26.0
