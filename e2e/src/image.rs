@@ -10,7 +10,7 @@ use tar::{Builder, EntryType, Header};
 
 use crate::process::run;
 use crate::registry::sha256;
-use crate::{Context, Outcome};
+use crate::{Context, Outcome, tools};
 
 /// The user that the program runs as, unless the pod says otherwise.
 pub const USER: u32 = 65532;
@@ -50,6 +50,17 @@ impl Packed {
             "rootfs": {"type": "layers", "diff_ids": [sha256(&layer)]},
         });
         Ok(Self { config, layer })
+    }
+
+    /// The same, run with these arguments unless the pod says otherwise.
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.config["config"]["Cmd"] = json!(arguments);
+        self
+    }
+
+    /// The program of this crate for pods, serving HTTP on port 8080.
+    pub fn workload() -> Outcome<Self> {
+        Ok(Self::program(&tools::workload()?)?.arguments(&["serve"]))
     }
 
     /// The same with a label: another `content` makes another digest.

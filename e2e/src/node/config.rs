@@ -7,18 +7,24 @@ use serde_json::{Value, json};
 
 use super::network::{BRIDGE, FIRST_POD, PODS};
 use super::preflight::PLUGIN_FOLDER;
-use super::{ADDRESS_NAME, FOLDER, NAME, WORKLOAD, path};
+use super::{ADDRESS_NAME, FOLDER, NAME, path};
 use crate::Outcome;
 use crate::pki::{Authority, Identity};
 
 /// The name of the network, and so the start of the names of its files.
 pub(super) const NETWORK: &str = "countersign-node";
 
+/// The image of the container that holds a pod's network.
+pub(super) const SANDBOX: &str = "localhost/sandbox:1";
+
 /// The name of kubelet's file.
 pub(super) const KUBELET: &str = "kubelet.json";
 
 /// Where kubelet says that it is well.
 pub(super) const KUBELET_HEALTH_PORT: u16 = 10248;
+
+/// The port of the cluster's DNS; resolvers know no other.
+pub(super) const DNS_PORT: u16 = 53;
 
 /// containerd's socket.
 pub(super) fn socket() -> PathBuf {
@@ -47,7 +53,7 @@ oom_score = 0
 [plugins."io.containerd.internal.v1.opt"]
   path = "{FOLDER}/containerd/opt"
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{WORKLOAD}"
+  sandbox_image = "{SANDBOX}"
   netns_mounts_under_state_dir = true
   # Without CAP_SYS_RESOURCE no process may lower its score, and no sandbox would start.
   restrict_oom_score_adj = true
@@ -90,8 +96,6 @@ fn network() -> Value {
 
 /// Writes what kubelet reads.
 pub(super) fn kubelet(authority: &Authority, identity: &Identity) -> Outcome<PathBuf> {
-    // Pods find Services by name at the cluster's DNS; nothing else has a name for them.
-    let resolver = write("resolv.conf", &format!("nameserver {ADDRESS_NAME}\n"))?;
     let config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -124,7 +128,8 @@ pub(super) fn kubelet(authority: &Authority, identity: &Identity) -> Outcome<Pat
         // As for containerd: a score cannot be lowered everywhere.
         "oomScoreAdj": 0,
         "podLogsDir": path("pods"),
-        "resolvConf": resolver,
+        // Pods ask the cluster's DNS and nobody else.
+        "resolvConf": "",
         "tlsCertFile": identity.certificate,
         "tlsPrivateKeyFile": identity.key,
         "volumePluginDir": path("kubelet/volumeplugins"),
@@ -155,6 +160,22 @@ pub(super) fn proxy(kubeconfig: &Path) -> Outcome<PathBuf> {
         "oomScoreAdj": 0,
     });
     write("kube-proxy.json", &config.to_string())
+}
+
+/// Writes what CoreDNS reads: it knows Services, and nothing outside of the cluster.
+pub(super) fn names(kubeconfig: &Path) -> Outcome<PathBuf> {
+    let kubeconfig = kubeconfig.display();
+    let text = format!(
+        "cluster.local:{DNS_PORT} {{
+  bind {ADDRESS_NAME}
+  errors
+  kubernetes {{
+    kubeconfig {kubeconfig}
+  }}
+}}
+"
+    );
+    write("Corefile", &text)
 }
 
 fn write(name: &str, text: &str) -> Outcome<PathBuf> {

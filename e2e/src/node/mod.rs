@@ -197,10 +197,16 @@ impl Deref for Shared {
 
 fn lock(within: Duration) -> Outcome<File> {
     let file = File::create(LOCK).context(LOCK)?;
-    wait_until("another program uses this machine's node", within, || match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error.into()),
+    if file.try_lock().is_ok() {
+        return Ok(file);
+    }
+    eprintln!("waiting for this machine's node, which another test or program uses");
+    wait_until("the end of the other use of this machine's node", within, || {
+        match file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
     })?;
     Ok(file)
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use reqwest::blocking::Client;
+use serde_json::json;
 
 use super::{ADDRESS_NAME, NAME, Settings, WORKLOAD, config, import, mark, network, path, state};
 use crate::admin::Admin;
@@ -42,12 +43,15 @@ pub(super) fn bring_up(settings: &Settings) -> Outcome<Admin> {
     let client = http::client(authority.certificate())?;
 
     let mut servers = vec![containerd()?];
-    import(&Packed::program(&tools::workload()?)?, WORKLOAD)?;
+    let workload = Packed::workload()?;
+    import(&workload, WORKLOAD)?;
+    import(&workload.arguments(&[]), config::SANDBOX)?;
     let accounts = service_account_key(&path("pki"))?;
     servers.extend(control_plane(&authority, &accounts, &client, settings)?);
     config::kubelet(&authority, &authority.server(KUBELET)?)?;
     servers.push(kubelet()?);
     servers.push(proxy(&client)?);
+    servers.push(names()?);
 
     let admin = Admin::new(&kubeconfig("admin"))?;
     run_a_pod(&admin).map_err(|failure| {
@@ -145,12 +149,24 @@ fn proxy(client: &Client) -> Outcome<Server> {
     start("kube-proxy", command, || answers(client, &service))
 }
 
-/// A node can be Ready and yet unable to run anything; so see that a pod runs.
+/// The cluster's DNS, as the administrator: it is no pod, and has nobody to answer to.
+fn names() -> Outcome<Server> {
+    let mut command = mark::command("coredns", tools::kubernetes("coredns")?);
+    command.arg("-conf").arg(config::names(&kubeconfig("admin"))?);
+    start("coredns", command, || Place::NODE.listens(config::DNS_PORT))
+}
+
+/// A node can be Ready and yet unable to run anything; so see that a pod runs and answers.
 fn run_a_pod(admin: &Admin) -> Outcome<()> {
-    let image = format!("--image={WORKLOAD}");
-    let create = ["run", "first", &image, "--image-pull-policy=Never", "--restart=Never"];
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "first", "namespace": "default"},
+        "spec": {"containers": [{
+            "name": "first", "image": WORKLOAD, "imagePullPolicy": "Never",
+            "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+        }]},
+    });
     // Refused until the controller manager has made the namespace's ServiceAccount.
-    let created = || Ok(admin.kubectl(&create)?.code == Some(0));
+    let created = || Ok(admin.apply(&pod)?.code == Some(0));
     wait_until("a ServiceAccount for the first pod", START, created)?;
     let within = format!("--timeout={}s", START.as_secs());
     let ready = ["wait", "--for=condition=Ready", "pod/first", &within];
