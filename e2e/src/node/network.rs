@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use super::{ADDRESS_NAME, state};
-use crate::Outcome;
 use crate::process::run;
+use crate::{Context, Outcome};
 
 /// The bridge.
 pub(super) const BRIDGE: &str = "countersign0";
@@ -39,7 +39,23 @@ pub(super) fn down() -> Outcome<()> {
     for [family, name] in tables()? {
         tool("nft", &["delete", "table", family, name])?;
     }
-    if link()? { tool("ip", &["link", "delete", BRIDGE]) } else { Ok(()) }
+    if !link()? {
+        return Ok(());
+    }
+    // Each pod's end would go by itself with its namespace, but later.
+    let ends = run(Command::new("ip").args(["-oneline", "link", "show", "master", BRIDGE]), "")?;
+    for line in ends.success()?.stdout.lines() {
+        // 7: veth1234@if2: <BROADCAST...
+        let name = line.split(' ').nth(1).and_then(|name| name.split('@').next());
+        remove_link(name.context("a link without a name")?)?;
+    }
+    remove_link(BRIDGE)
+}
+
+/// That it has just gone by itself is no failure.
+fn remove_link(name: &str) -> Outcome<()> {
+    let removed = run(Command::new("ip").args(["link", "delete", name]), "")?;
+    if removed.stderr.contains("Cannot find device") { Ok(()) } else { removed.success().map(drop) }
 }
 
 /// What there is of it.
