@@ -26,6 +26,11 @@ pub(super) const KUBELET_HEALTH_PORT: u16 = 10248;
 /// The port of the cluster's DNS; resolvers know no other.
 pub(super) const DNS_PORT: u16 = 53;
 
+/// containerd's own configuration.
+pub(super) fn containerd_file() -> PathBuf {
+    path("containerd.toml")
+}
+
 /// containerd's socket.
 pub(super) fn socket() -> PathBuf {
     path("containerd/containerd.sock")
@@ -37,7 +42,7 @@ pub(super) fn certificates() -> PathBuf {
 }
 
 /// Writes what containerd reads, and makes its folders.
-pub(super) fn containerd() -> Outcome<PathBuf> {
+pub(super) fn containerd() -> Outcome<()> {
     fs::create_dir_all(certificates())?;
     let networks = path("networks");
     fs::create_dir_all(&networks)?;
@@ -72,7 +77,7 @@ oom_score = 0
         networks = networks.display(),
         certificates = certificates().display(),
     );
-    write("containerd.toml", &text)
+    Ok(fs::write(containerd_file(), text)?)
 }
 
 fn network() -> Value {

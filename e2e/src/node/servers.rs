@@ -63,8 +63,9 @@ pub(super) fn bring_up(settings: &Settings) -> Outcome<Admin> {
 }
 
 fn containerd() -> Outcome<Server> {
+    config::containerd()?;
     let mut command = mark::command("containerd", "containerd");
-    command.arg("--config").arg(config::containerd()?);
+    command.arg("--config").arg(config::containerd_file());
     start("containerd", command, || {
         let mut version = Command::new("ctr");
         version.arg("--address").arg(config::socket()).arg("version");

@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal};
 
-use super::config::NETWORK;
+use super::config::{self, NETWORK};
 use super::preflight::pod_cgroups;
-use super::{FOLDER, mark, network, path, servers, state};
+use super::{FOLDER, mark, network, servers, state};
 use crate::process::wait_until;
 use crate::{Context, Failure, Outcome};
 
@@ -29,13 +30,12 @@ pub(super) fn run() -> Outcome<()> {
     // First who would start pods anew, then who runs them.
     mark::stop(servers::KUBELET)?;
     mark::stop("containerd")?;
-    let sockets = shim_sockets()?;
     mark::kill_all()?;
     end_pods()?;
     unmount_all()?;
     network::down()?;
     pod_cgroups().iter().try_for_each(|folder| remove_cgroup(folder))?;
-    sockets.iter().try_for_each(|socket| remove_file(socket))?;
+    remove_sockets()?;
     remove_traces()?;
     state::restore(&state)?;
     fs::remove_dir_all(FOLDER).context(FOLDER)?;
@@ -63,14 +63,21 @@ fn expect_nothing() -> Outcome<()> {
     Err(Failure::new(format!("left of the node:\n{}", found.join("\n"))))
 }
 
-/// The sockets of the shims, which their bundles name.
-fn shim_sockets() -> Outcome<Vec<PathBuf>> {
-    let bundles = path("containerd/state/io.containerd.runtime.v2.task/k8s.io");
-    let address = |bundle: PathBuf| {
-        let text = fs::read_to_string(bundle.join("address")).ok()?;
-        Some(PathBuf::from(text.trim().strip_prefix("unix://")?))
+/// Removes the sockets of the shims: those that were made since containerd was to start, and that
+/// nobody listens on any more.
+fn remove_sockets() -> Outcome<()> {
+    let Ok(started) = fs::metadata(config::containerd_file()).and_then(|file| file.modified())
+    else {
+        return Ok(());
     };
-    Ok(entries(&bundles)?.into_iter().filter_map(address).collect())
+    for socket in entries(Path::new(SHIM_SOCKETS))? {
+        let refused =
+            UnixStream::connect(&socket).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused);
+        if refused && fs::symlink_metadata(&socket)?.modified()? >= started {
+            remove_file(&socket)?;
+        }
+    }
+    Ok(())
 }
 
 /// Kills what runs in pods: no process outlives this in a cgroup of theirs.
