@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::process::{Finished, run};
-use crate::{Outcome, tools};
+use crate::{Outcome, chart, tools};
 
 /// The administrator of a cluster.
 #[derive(Debug, Clone)]
@@ -48,8 +48,8 @@ impl Admin {
 
     /// helm with these arguments, in the same way. Its own files are beside the kubeconfig.
     pub fn helm(&self, arguments: &[&str]) -> Outcome<Command> {
-        let mut command = Command::new(tools::kubernetes("helm")?);
-        command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
+        let mut command = chart::helm(arguments)?;
+        command.env("KUBECONFIG", &self.kubeconfig);
         for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
             command.env(variable, self.kubeconfig.with_file_name("helm"));
         }

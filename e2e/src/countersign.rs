@@ -84,6 +84,11 @@ impl Countersign {
         &self.url
     }
 
+    /// The address of its probes: `http://127.0.0.1:PORT`.
+    pub fn probes(&self) -> &str {
+        &self.probes
+    }
+
     /// The process.
     pub fn process(&mut self) -> &mut Server {
         &mut self.server

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod api_server;
+pub mod chart;
 mod control_plane;
 pub mod countersign;
 mod failure;

@@ -2,6 +2,7 @@
 
 mod crds;
 mod pin;
+mod probe;
 mod serve;
 mod story;
 mod verify;
@@ -55,6 +56,10 @@ enum Command {
     Pin(pin::Args),
     /// Prints the custom resource definitions
     Crds,
+    /// Waits until a running Countersign is ready; for the chart's test.
+    /// Exit status: 0 ready, 2 wrong usage, 3 not ready in time
+    #[command(hide = true)]
+    Probe(probe::Args),
 }
 
 /// Runs the program with the process's arguments.
@@ -75,6 +80,7 @@ pub fn run() -> ExitCode {
                 Ok(()) => Exit::Done,
                 Err(error) => complain(&error),
             },
+            Command::Probe(args) => probe::run(args).await,
         }
     });
     exit.into()
