@@ -9,7 +9,7 @@ CARGO_MUTANTS := 27.1.0
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the release program, target/release/countersign
@@ -46,6 +46,10 @@ demo: ## Watch signed and unsigned images meet a real API server
 	export COUNTERSIGN_TOOLS
 	cargo build --quiet --locked --workspace
 	cargo run --quiet --locked -p countersign-e2e --bin demo
+
+.PHONY: demo-down
+demo-down: ## Take the demo's cluster down, or what a crash left of a test's
+	@cargo run --quiet --locked -p countersign-e2e --bin cluster -- down
 
 .PHONY: bench
 bench: ## Measure speed and memory beside an echo; fails where a ratio is missed
