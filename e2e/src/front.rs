@@ -73,7 +73,8 @@ impl Front {
             }),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&state));
-        let served = Served::start_at(place, router, &authority.server("front")?)?;
+        let served =
+            Served::start_at(place, router, &authority.server_as("front", &[place.name()])?)?;
         Ok(Self { served, state })
     }
 

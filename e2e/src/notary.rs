@@ -69,8 +69,8 @@ impl Notary {
             Some(signer) => signer.trust_service.clone(),
             None => json!({"type": "local", "key_algorithm": "ecdsa"}),
         };
-        let identity = authority.server("notary-server")?;
         let place = options.place;
+        let identity = authority.server_as("notary-server", &[place.name()])?;
         let port = place.free_port()?;
         let mut config = json!({
             "server": {
@@ -160,7 +160,7 @@ struct Signer {
 
 impl Signer {
     fn start(place: Place, folder: &Path, authority: &Authority) -> Outcome<Self> {
-        let identity = authority.server("notary-signer")?;
+        let identity = authority.server_as("notary-signer", &[place.name()])?;
         let client = authority.client("notary-server-as-client")?;
         let port = place.free_port()?;
         let config = json!({

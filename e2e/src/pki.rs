@@ -8,7 +8,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
-use crate::{Outcome, node};
+use crate::Outcome;
 
 /// A certificate and its private key, each in a PEM file.
 #[derive(Debug, Clone)]
@@ -50,8 +50,8 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// A certificate for servers on `localhost`, `127.0.0.1`, `::1` and the node's address, and,
-    /// behind a proxy, for `NAME.example.com`.
+    /// A certificate for servers on `localhost`, `127.0.0.1` and `::1`, and, behind a proxy, for
+    /// `NAME.example.com`.
     pub fn server(&self, name: &str) -> Outcome<Identity> {
         self.server_as(name, &[])
     }
@@ -59,7 +59,7 @@ impl Authority {
     /// As [`Self::server`], for these names as well.
     pub fn server_as(&self, name: &str, names: &[&str]) -> Outcome<Identity> {
         let public = format!("{name}.example.com");
-        let own = ["localhost", "127.0.0.1", "::1", node::ADDRESS_NAME, &public];
+        let own = ["localhost", "127.0.0.1", "::1", &public];
         let names: Vec<String> = own.iter().chain(names).map(ToString::to_string).collect();
         self.issue(name, CertificateParams::new(names)?, ExtendedKeyUsagePurpose::ServerAuth)
     }

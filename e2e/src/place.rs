@@ -23,6 +23,12 @@ impl Place {
     /// A server there is part of the node: taking the node down ends it.
     pub const NODE: Self = Self { address: node::ADDRESS, name: node::ADDRESS_NAME };
 
+    /// Any other address of this machine.
+    pub fn at(address: Ipv4Addr) -> Self {
+        // As long as the program, which has one or two of them.
+        Self { address, name: address.to_string().leak() }
+    }
+
     /// What to listen on.
     pub fn address(self) -> Ipv4Addr {
         self.address

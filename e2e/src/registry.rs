@@ -104,7 +104,7 @@ impl Registry {
         auth: Auth<'_>,
     ) -> Outcome<Self> {
         fs::create_dir_all(folder)?;
-        let identity = authority.server("registry")?;
+        let identity = authority.server_as("registry", &[place.name()])?;
         let port = place.free_port()?;
         let host = format!("{}:{port}", place.name());
         let mut config = json!({

@@ -48,7 +48,7 @@ pub(super) fn bring_up(settings: &Settings) -> Outcome<Admin> {
     import(&workload.arguments(&[]), config::SANDBOX)?;
     let accounts = service_account_key(&path("pki"))?;
     servers.extend(control_plane(&authority, &accounts, &client, settings)?);
-    config::kubelet(&authority, &authority.server(KUBELET)?)?;
+    config::kubelet(&authority, &authority.server_as(KUBELET, &[ADDRESS_NAME])?)?;
     servers.push(kubelet()?);
     servers.push(proxy(&client)?);
     servers.push(names()?);
@@ -85,13 +85,18 @@ fn control_plane(
     etcd.arguments(&mut command, &path(""));
     let store = start("etcd", command, || Place::LOOPBACK.listens(etcd.port))?;
 
-    let services = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    let names = [
+        ADDRESS_NAME,
+        network::API_SERVICE,
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+    ];
     let own = ApiServerSettings {
         place: Place::NODE,
         port: API_PORT,
         etcd: &etcd,
-        identity: &authority
-            .server_as("kube-apiserver", &[&services[..], &[network::API_SERVICE]].concat())?,
+        identity: &authority.server_as("kube-apiserver", &names)?,
         tokens: &write_users(authority)?,
         service_accounts: accounts,
         services: network::SERVICES,
