@@ -46,7 +46,7 @@ pub enum Auth<'a> {
     Token(&'a TokenServer),
 }
 
-/// A running registry with its storage in memory.
+/// A running registry.
 pub struct Registry {
     server: Server,
     host: String,
@@ -110,7 +110,11 @@ impl Registry {
         let mut config = json!({
             "version": "0.1",
             "log": {"level": "info", "accesslog": {"disabled": false}},
-            "storage": {"inmemory": {}, "delete": {"enabled": true}},
+            // Its storage in memory takes minutes for an image of some size.
+            "storage": {
+                "filesystem": {"rootdirectory": folder.join("storage")},
+                "delete": {"enabled": true},
+            },
             "http": {
                 "addr": format!("{}:{port}", place.address()),
                 "tls": {"certificate": identity.certificate, "key": identity.key},
@@ -221,7 +225,7 @@ impl Registry {
         self.server.leave();
     }
 
-    /// Ends it, and what it stored.
+    /// Ends it.
     pub fn stop(&mut self) -> Outcome<()> {
         self.server.terminate()?;
         self.server.wait(START).map(drop)
