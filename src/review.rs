@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::admission::Decide;
 use crate::clock::Clock;
+use crate::cluster::pulls::PullSecrets;
 use crate::metadata::Repositories;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
@@ -40,6 +41,15 @@ pub enum Subject {
     Template,
 }
 
+/// As whom a pod's images are pulled, as its author wrote it: not checked by the API server yet.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Puller<'a> {
+    /// `serviceAccountName`; empty where there is none.
+    pub service_account: &'a str,
+    /// The names in `imagePullSecrets`.
+    pub secrets: &'a [&'a str],
+}
+
 /// What is to be reviewed.
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -49,6 +59,8 @@ pub struct Request<'a> {
     pub subject: Subject,
     /// The images.
     pub uses: &'a [ImageUse],
+    /// As whom they are pulled.
+    pub puller: Puller<'a>,
     /// When the answer has to be there.
     pub deadline: Instant,
 }
@@ -88,6 +100,7 @@ pub struct Reviewer {
     registry: Registry,
     unmatched: Action,
     clock: Arc<Clock>,
+    pull_secrets: Option<PullSecrets>,
 }
 
 impl Reviewer {
@@ -99,7 +112,14 @@ impl Reviewer {
         unmatched: Action,
         clock: Arc<Clock>,
     ) -> Self {
-        Self { snapshot: ArcSwap::from_pointee(snapshot), repositories, registry, unmatched, clock }
+        let snapshot = ArcSwap::from_pointee(snapshot);
+        Self { snapshot, repositories, registry, unmatched, clock, pull_secrets: None }
+    }
+
+    /// The same with pods' pull secrets, where they may be used.
+    #[must_use]
+    pub fn with_pull_secrets(self, pull_secrets: Option<PullSecrets>) -> Self {
+        Self { pull_secrets, ..self }
     }
 
     /// Puts new policies and sources in place. Reviews under way keep the ones they began with.
@@ -127,7 +147,7 @@ impl Decide for Arc<Reviewer> {
         let question = Question { snapshot: &snapshot, request, unmatched: self.unmatched };
         let plans: Vec<judge::Plan<'_>> =
             request.uses.iter().map(|usage| question.plan(usage)).collect();
-        let evidence = self.gather(&snapshot, &plans, request.deadline).await;
+        let evidence = self.gather(&snapshot, &plans, request).await;
         let images = plans.into_iter().map(|plan| question.judge(plan, &evidence, now)).collect();
         Review { images }
     }

@@ -10,7 +10,10 @@ mod files;
 mod policy;
 mod source;
 
-pub use compile::{Compiled, Connection, Credentials, Problem, Source, compile, connect};
+pub(crate) use compile::is_dns_subdomain;
+pub use compile::{
+    Compiled, Connection, Credentials, Problem, Source, compile, connect, is_namespace,
+};
 pub use crds::crds;
 pub use files::{FileProblem, LoadProblem, load, read};
 pub use policy::{

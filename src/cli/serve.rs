@@ -1,5 +1,7 @@
 //! `countersign serve`: the webhooks.
 
+mod pulls;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +25,8 @@ const FLUSH: Duration = Duration::from_secs(2);
 pub(super) struct Args {
     #[command(flatten)]
     review: ReviewArgs,
+    #[command(flatten)]
+    pulls: pulls::PullArgs,
     /// Where the API server reaches the webhooks, at /validate and /mutate
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
@@ -79,7 +83,13 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
 
     let kinds = Kinds::new(&args.custom_kind).map_err(|error| one(&error))?;
     let (watch, snapshot) = Watch::start(args.review.policies.clone(), args.review.registries())?;
-    let reviewer = Arc::new(args.review.reviewer(snapshot).map_err(|error| one(&error))?);
+    let mut reviewer = args.review.reviewer(snapshot).map_err(|error| one(&error))?;
+    if args.pulls.wanted() {
+        let config = kube::Config::infer().await.map_err(|error| one(&error))?;
+        let client = kube::Client::try_from(config).map_err(|error| one(&error))?;
+        reviewer = reviewer.with_pull_secrets(args.pulls.pull_secrets(&client));
+    }
+    let reviewer = Arc::new(reviewer);
     let deadline = Duration::from_secs(args.deadline);
     let settings = Settings { templates: args.templates, deadline, ..Settings::new(kinds) };
     let log = DecisionLog::new(lines.clone());

@@ -6,7 +6,8 @@ mod policy;
 mod scope;
 mod source;
 
-pub(in crate::api) use scope::is_dns_subdomain;
+pub(crate) use scope::is_dns_subdomain;
+pub use scope::is_namespace;
 pub use source::connect;
 
 use std::collections::{BTreeMap, BTreeSet};

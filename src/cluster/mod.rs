@@ -1,0 +1,5 @@
+//! Countersign in a cluster: what it reads from the API server.
+
+pub mod pulls;
+#[cfg(test)]
+pub(crate) mod testing;
