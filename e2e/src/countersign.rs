@@ -26,6 +26,10 @@ pub struct Config {
     pub docker_config: Option<PathBuf>,
     /// `--unmatched`: `Deny`, `Warn` or `Audit`.
     pub unmatched: &'static str,
+    /// As whom it asks the API server, where it does.
+    pub kubeconfig: Option<PathBuf>,
+    /// More flags of `serve`.
+    pub more: Vec<String>,
 }
 
 impl Config {
@@ -36,6 +40,8 @@ impl Config {
             registry_certs: None,
             docker_config: None,
             unmatched: "Deny",
+            kubeconfig: None,
+            more: Vec::new(),
         }
     }
 }
@@ -52,7 +58,7 @@ impl Countersign {
     /// Starts the server with its state and its log in `folder` and waits until it is ready.
     pub fn start(folder: &Path, authority: &Authority, config: &Config) -> Outcome<Self> {
         fs::create_dir_all(folder)?;
-        let identity = authority.server("countersign")?;
+        let identity = authority.server_as("countersign", &["countersign.countersign.svc"])?;
         let (port, probe_port) = (free_port()?, free_port()?);
         let mut command = Command::new(tools::countersign()?);
         command
@@ -67,7 +73,11 @@ impl Countersign {
             .arg(&identity.key)
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg(format!("--probe-listen=127.0.0.1:{probe_port}"))
-            .arg(format!("--unmatched={}", config.unmatched));
+            .arg(format!("--unmatched={}", config.unmatched))
+            .args(&config.more);
+        if let Some(kubeconfig) = &config.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
         optional(&mut command, "--registry-certs-dir", config.registry_certs.as_deref());
         optional(&mut command, "--docker-config", config.docker_config.as_deref());
         let client = http::client(authority.certificate())?;
