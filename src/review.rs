@@ -124,7 +124,10 @@ impl Decide for Arc<Reviewer> {
     async fn review(&self, request: &Request<'_>) -> Review {
         let snapshot = self.snapshot.load_full();
         let now = self.clock.now();
-        let question = Question { snapshot: &snapshot, request, unmatched: self.unmatched };
+        let labels = request.namespace.and_then(|name| snapshot.namespaces.get(name));
+        let unmatched = self.unmatched;
+        let question =
+            Question { snapshot: &snapshot, request, labels: labels.map(Arc::as_ref), unmatched };
         let plans: Vec<judge::Plan<'_>> =
             request.uses.iter().map(|usage| question.plan(usage)).collect();
         let evidence = self.gather(&snapshot, &plans, request.deadline).await;

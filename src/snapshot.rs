@@ -6,6 +6,7 @@ use std::sync::Arc;
 use countersign_verify::policy::PolicySet;
 
 use crate::api::{Compiled, Source};
+use crate::cluster::Labels;
 
 /// The policies and sources of one moment.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub struct Snapshot {
     pub sources: BTreeMap<String, Arc<Source>>,
     /// The registries that may be contacted: those that a policy or the configuration names.
     pub registries: BTreeSet<String>,
+    /// The labels of namespaces, where they were read with the policies.
+    pub namespaces: BTreeMap<String, Arc<Labels>>,
 }
 
 impl Snapshot {
@@ -25,6 +28,11 @@ impl Snapshot {
         registries.extend(configured_registries.iter().cloned());
         let sources =
             compiled.sources.into_iter().map(|(name, source)| (name, Arc::new(source))).collect();
-        Self { policies: PolicySet::new(compiled.policies), sources, registries }
+        Self {
+            policies: PolicySet::new(compiled.policies),
+            sources,
+            registries,
+            namespaces: BTreeMap::new(),
+        }
     }
 }

@@ -21,6 +21,10 @@ const FLUSH: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// A file or folder of TrustPolicy and TrustSource resources, and of the ConfigMaps and
+    /// Secrets that they name, in YAML or JSON; may repeat; read again when it changes
+    #[arg(long, value_name = "FILE|DIR", env = "COUNTERSIGN_POLICIES", required = true)]
+    policies: Vec<PathBuf>,
     #[command(flatten)]
     review: ReviewArgs,
     /// Where the API server reaches the webhooks, at /validate and /mutate
@@ -78,7 +82,7 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
     Metrics::watch_lines(&mut registry, lines);
 
     let kinds = Kinds::new(&args.custom_kind).map_err(|error| one(&error))?;
-    let (watch, snapshot) = Watch::start(args.review.policies.clone(), args.review.registries())?;
+    let (watch, snapshot) = Watch::start(args.policies.clone(), args.review.registries())?;
     let reviewer = Arc::new(args.review.reviewer(snapshot).map_err(|error| one(&error))?);
     let deadline = Duration::from_secs(args.deadline);
     let settings = Settings { templates: args.templates, deadline, ..Settings::new(kinds) };

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::evidence::Evidence;
 use super::{ImageReview, ImageUse, Request, Subject};
+use crate::cluster::Labels;
 use crate::message;
 use crate::snapshot::Snapshot;
 
@@ -20,6 +21,8 @@ pub struct Question<'a> {
     pub snapshot: &'a Snapshot,
     /// The request.
     pub request: &'a Request<'a>,
+    /// The labels of the namespace that asks; `None` where they are not known.
+    pub labels: Option<&'a Labels>,
     /// What happens to images that no `Deny` policy matches.
     pub unmatched: Action,
 }
@@ -55,7 +58,7 @@ pub(super) fn authorities(policy: &Policy) -> &[Authority] {
 
 impl<'a> Question<'a> {
     fn namespace(&self) -> Namespace<'a> {
-        Namespace { name: self.request.namespace, labels: None }
+        Namespace { name: self.request.namespace, labels: self.labels }
     }
 
     pub(super) fn plan(&self, usage: &'a ImageUse) -> Plan<'a> {
