@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use reqwest::blocking::Client;
 use tempfile::TempDir;
 
 use crate::admin::Admin;
@@ -15,7 +16,7 @@ use crate::control_plane::{ApiServerSettings, Etcd, service_account_key, write_k
 use crate::pki::Authority;
 use crate::place::Place;
 use crate::process::{Server, listens};
-use crate::{Outcome, http, tools};
+use crate::{Context, Outcome, http, tools};
 
 /// Two busy cores take about 10 s for kube-apiserver.
 const START: Duration = Duration::from_secs(120);
@@ -23,13 +24,24 @@ const START: Duration = Duration::from_secs(120);
 /// The administrator's bearer token; the server listens on loopback only.
 const TOKEN: &str = "countersign-test-admin";
 
+/// The bearer token of [`SERVICE_ACCOUNT`].
+const SERVICE_ACCOUNT_TOKEN: &str = "countersign-test-service-account";
+
+/// A user with no right but those that a test grants: Countersign's, as in an installation.
+pub const SERVICE_ACCOUNT: &str = "system:serviceaccount:countersign-system:countersign";
+
 /// A running API server, and its administrator.
 pub struct ApiServer {
     // In this order they are dropped: the API server before its store.
-    server: Server,
+    server: Option<Server>,
     _etcd: Server,
+    command: Command,
+    client: Client,
+    folder: PathBuf,
+    port: u16,
     url: String,
     admin: Admin,
+    service_account: PathBuf,
 }
 
 impl ApiServer {
@@ -43,7 +55,10 @@ impl ApiServer {
         let etcd = Server::start("etcd", &mut command, folder, START, || listens(store.port))?;
 
         let tokens = folder.join("tokens.csv");
-        fs::write(&tokens, format!("{TOKEN},admin,1,\"system:masters\"\n"))?;
+        let users = format!(
+            "{TOKEN},admin,1,\"system:masters\"\n{SERVICE_ACCOUNT_TOKEN},{SERVICE_ACCOUNT},2\n"
+        );
+        fs::write(&tokens, users)?;
         let settings = ApiServerSettings {
             place: Place::LOOPBACK,
             port: Place::LOOPBACK.free_port()?,
@@ -61,19 +76,43 @@ impl ApiServer {
             .arg("--disable-admission-plugins=ServiceAccount")
             .current_dir(folder);
         let url = settings.url();
-        let client = http::client(authority.certificate())?;
+        let kubeconfig = folder.join("kubeconfig");
+        write_kubeconfig(&kubeconfig, &url, authority, TOKEN)?;
+        let service_account = folder.join("service-account");
+        write_kubeconfig(&service_account, &url, authority, SERVICE_ACCOUNT_TOKEN)?;
+        let mut api_server = Self {
+            server: None,
+            _etcd: etcd,
+            command,
+            client: http::client(authority.certificate())?,
+            folder: folder.to_owned(),
+            port: settings.port,
+            url,
+            admin: Admin::new(&kubeconfig)?,
+            service_account,
+        };
+        api_server.start_again()?;
+        Ok(api_server)
+    }
+
+    /// Ends it, and leaves its store running.
+    pub fn stop(&mut self) {
+        self.server = None;
+    }
+
+    /// Starts it on the store and the port that it had, and waits until it answers.
+    pub fn start_again(&mut self) -> Outcome<()> {
+        let Self { command, client, folder, port, url, .. } = self;
         let ready = || {
-            listens(settings.port)
+            listens(*port)
                 && client
                     .get(format!("{url}/api/v1/namespaces/default"))
                     .bearer_auth(TOKEN)
                     .send()
                     .is_ok_and(|answer| answer.status().is_success())
         };
-        let server = Server::start("kube-apiserver", &mut command, folder, START, ready)?;
-        let kubeconfig = folder.join("kubeconfig");
-        write_kubeconfig(&kubeconfig, &url, authority, TOKEN)?;
-        Ok(Self { server, _etcd: etcd, url, admin: Admin::new(&kubeconfig)? })
+        self.server = Some(Server::start("kube-apiserver", command, folder, START, ready)?);
+        Ok(())
     }
 
     /// Its address: `https://127.0.0.1:PORT`.
@@ -81,12 +120,16 @@ impl ApiServer {
         &self.url
     }
 
+    /// The kubeconfig of [`SERVICE_ACCOUNT`].
+    pub fn service_account(&self) -> &Path {
+        &self.service_account
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> Outcome<String> {
-        self.server.log()
+        self.server.as_ref().context("the API server was stopped")?.log()
     }
 }
-
 impl Deref for ApiServer {
     type Target = Admin;
 

@@ -91,3 +91,37 @@ fn complain(error: &dyn Display) -> Exit {
     eprintln!("countersign: {error}");
     Exit::Usage
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(arguments: &[&str]) -> Option<String> {
+        let all = ["countersign"].iter().chain(arguments);
+        Cli::try_parse_from(all).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn serve_reads_its_policies_from_one_place() {
+        let serve = |more: &[&str]| {
+            let mut arguments = vec!["serve", "--tls-cert=c", "--tls-key=k"];
+            arguments.extend(more);
+            problem(&arguments)
+        };
+        assert_eq!(serve(&["--policies=p"]), None);
+        assert_eq!(serve(&["--kubernetes", "--system-namespace=n"]), None);
+        for (arguments, named) in [
+            (&[] as &[&str], "--kubernetes"),
+            (&["--kubernetes"], "--system-namespace"),
+            (&["--kubernetes", "--system-namespace=n", "--policies=p"], "cannot be used with"),
+            (&["--policies=p", "--watch-stale-after=2"], "--watch-stale-after"),
+        ] {
+            let said = serve(arguments);
+            assert!(
+                said.as_ref().is_some_and(|said| said.contains(named)),
+                "{arguments:?} {said:?}"
+            );
+        }
+        assert!(problem(&["verify", "image"]).is_some_and(|said| said.contains("--policies")));
+    }
+}
