@@ -9,7 +9,7 @@ CARGO_MUTANTS := 27.1.0
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the release program, target/release/countersign
@@ -24,7 +24,7 @@ test: ## Run every test, against real servers too (installs what is missing)
 	cargo test --locked --workspace --lib --bins --tests
 
 .PHONY: lint
-lint: ## Check format, lints, licences, dependencies, generated files
+lint: ## Check format, lints, licences, dependencies, the chart, generated files
 	@cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	go vet -C benches/load .
@@ -35,6 +35,7 @@ lint: ## Check format, lints, licences, dependencies, generated files
 	fi
 	cargo run --quiet --locked -p countersign -- crds | diff -u deploy/crds.yaml - ||
 	  { echo 'deploy/crds.yaml is not what `countersign crds` prints: run `make crds`' >&2; exit 1; }
+	COUNTERSIGN_TOOLS=$$(e2e/tools/install | tail -n 1) charts/lint
 	cargo fetch --quiet --locked
 	PATH=$$(e2e/tools/cargo-tool cargo-deny $(CARGO_DENY)):$$PATH
 	cargo deny --offline --log-level error check bans licenses sources
@@ -45,6 +46,10 @@ demo: ## Watch signed and unsigned images meet a real API server
 	export COUNTERSIGN_TOOLS
 	cargo build --quiet --locked --workspace
 	cargo run --quiet --locked -p countersign-e2e --bin demo
+
+.PHONY: demo-down
+demo-down: ## Take the demo's cluster down, or what a crash left of a test's
+	@cargo run --quiet --locked -p countersign-e2e --bin cluster -- down
 
 .PHONY: bench
 bench: ## Measure speed and memory beside an echo; fails where a ratio is missed
@@ -62,9 +67,14 @@ mutants: ## Change the verifier in small ways and see that a test fails each tim
 	cargo mutants --package countersign-verify || [ $$? = 3 ]
 
 .PHONY: crds
-crds: ## Write deploy/crds.yaml anew from the code
+crds: ## Write deploy/crds.yaml and the chart's copy anew from the code
 	@mkdir -p deploy
 	cargo run --quiet --locked -p countersign -- crds >deploy/crds.yaml
+	charts/generate charts/countersign
+
+.PHONY: chart
+chart: ## Write the chart's README and its definitions anew
+	@charts/generate charts/countersign
 
 .PHONY: tools
 tools: ## Install what the tests and the demo run

@@ -38,10 +38,6 @@ impl From<Unmatched> for Action {
 /// Where verdicts come from: the same for every command.
 #[derive(Debug, Args)]
 pub struct ReviewArgs {
-    /// A file or folder of TrustPolicy and TrustSource resources, and of the ConfigMaps and
-    /// Secrets that they name, in YAML or JSON; may repeat
-    #[arg(long, value_name = "FILE|DIR", env = "COUNTERSIGN_POLICIES", required = true)]
-    pub policies: Vec<PathBuf>,
     /// Where the newest versions seen are remembered, so that a rollback is refused after a
     /// restart too; without it they are remembered until the program ends
     #[arg(long, value_name = "DIR", env = "COUNTERSIGN_STATE_DIR")]

@@ -204,6 +204,10 @@ fn next_step(unavailable: &Unavailable) -> String {
         Unavailable::SourceUnavailable { .. } => {
             format!("{unavailable}; Countersign's log says why")
         }
+        Unavailable::PoliciesUnavailable { .. } => {
+            let why = "Countersign does not hear from the API server";
+            format!("{unavailable}, for {why}; try again, its log says more")
+        }
         Unavailable::CredentialsUnavailable { .. } => {
             "the credentials for its registry could not be read; Countersign's log says why"
                 .to_owned()

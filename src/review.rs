@@ -6,13 +6,14 @@ mod judge;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use countersign_verify::image::Digest;
-use countersign_verify::outcome::{Decision, Effect};
+use countersign_verify::image::{Digest, Reference};
+use countersign_verify::outcome::{Decision, Effect, PolicyVerdict, Unavailable};
 use countersign_verify::policy::Action;
 use tokio::time::Instant;
 
 use crate::admission::Decide;
 use crate::clock::Clock;
+use crate::cluster::{Labels, View};
 use crate::metadata::Repositories;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
@@ -75,6 +76,21 @@ pub struct Review {
 }
 
 impl Review {
+    /// Nothing could be had: every image is refused as `unavailable`, whatever policies say.
+    pub fn unavailable(uses: &[ImageUse], unavailable: &Unavailable) -> Self {
+        let image = |usage: &ImageUse| ImageReview {
+            decision: Decision {
+                reference: Reference::parse(&usage.image).ok(),
+                digest: None,
+                verdicts: vec![PolicyVerdict::by_installation(Action::Deny, unavailable.clone())],
+            },
+            usage: usage.clone(),
+            pin: None,
+            notes: Vec::new(),
+        };
+        Self { images: uses.iter().map(image).collect() }
+    }
+
     /// The strictest effect.
     pub fn effect(&self) -> Effect {
         self.images.iter().map(|image| image.decision.effect()).max().unwrap_or(Effect::Allow)
@@ -88,10 +104,12 @@ pub struct Reviewer {
     registry: Registry,
     unmatched: Action,
     clock: Arc<Clock>,
+    cluster: Option<Arc<View>>,
 }
 
 impl Reviewer {
-    /// `unmatched` is what happens to images that no `Deny` policy matches.
+    /// `unmatched` is what happens to images that no `Deny` policy matches. The namespaces' labels
+    /// are not known.
     pub fn new(
         snapshot: Snapshot,
         repositories: Repositories,
@@ -99,7 +117,15 @@ impl Reviewer {
         unmatched: Action,
         clock: Arc<Clock>,
     ) -> Self {
-        Self { snapshot: ArcSwap::from_pointee(snapshot), repositories, registry, unmatched, clock }
+        let (snapshot, cluster) = (ArcSwap::from_pointee(snapshot), None);
+        Self { snapshot, repositories, registry, unmatched, clock, cluster }
+    }
+
+    /// The same in a cluster: it knows the namespaces' labels, and denies everything while its
+    /// policies may not be the cluster's.
+    #[must_use]
+    pub fn in_cluster(self, view: Arc<View>) -> Self {
+        Self { cluster: Some(view), ..self }
     }
 
     /// Puts new policies and sources in place. Reviews under way keep the ones they began with.
@@ -110,6 +136,21 @@ impl Reviewer {
     /// The policies and sources of the moment.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// The labels of the namespace that asks, where they can be known. One that the cluster's
+    /// watch has not told yet is looked up, if a policy asks for its labels.
+    async fn labels(&self, snapshot: &Snapshot, request: &Request<'_>) -> Option<Arc<Labels>> {
+        let namespaces = &self.cluster.as_ref()?.namespaces;
+        let name = request.namespace?;
+        if let Some(labels) = namespaces.known(name) {
+            return Some(labels);
+        }
+        let question = Question { snapshot, request, labels: None, unmatched: self.unmatched };
+        if request.uses.iter().all(|usage| question.plan(usage).is_certain()) {
+            return None;
+        }
+        namespaces.look_up(name, request.deadline).await
     }
 
     /// The live repositories, for telling what a verdict rests on.
@@ -124,7 +165,13 @@ impl Decide for Arc<Reviewer> {
     async fn review(&self, request: &Request<'_>) -> Review {
         let snapshot = self.snapshot.load_full();
         let now = self.clock.now();
-        let question = Question { snapshot: &snapshot, request, unmatched: self.unmatched };
+        if let Some(Err(cause)) = self.cluster.as_ref().map(|cluster| cluster.freshness.check()) {
+            return Review::unavailable(request.uses, &Unavailable::PoliciesUnavailable { cause });
+        }
+        let labels = self.labels(&snapshot, request).await;
+        let unmatched = self.unmatched;
+        let question =
+            Question { snapshot: &snapshot, request, labels: labels.as_deref(), unmatched };
         let plans: Vec<judge::Plan<'_>> =
             request.uses.iter().map(|usage| question.plan(usage)).collect();
         let evidence = self.gather(&snapshot, &plans, request.deadline).await;

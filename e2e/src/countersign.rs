@@ -15,11 +15,24 @@ use crate::{Failure, Outcome, http, tools};
 
 const START: Duration = Duration::from_secs(20);
 
+/// How `countersign serve` reads its policies from an API server.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    /// Whose rights it has there.
+    pub kubeconfig: PathBuf,
+    /// `--system-namespace`.
+    pub namespace: String,
+    /// `--watch-stale-after`, in seconds.
+    pub stale_after: u32,
+}
+
 /// Where `countersign` finds what it needs.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `--policies`.
     pub policies: PathBuf,
+    /// `serve` reads its policies from here instead.
+    pub kubernetes: Option<Kubernetes>,
     /// `--registry-certs-dir`.
     pub registry_certs: Option<PathBuf>,
     /// `--docker-config`.
@@ -33,6 +46,7 @@ impl Config {
     pub fn new(policies: &Path) -> Self {
         Self {
             policies: policies.to_owned(),
+            kubernetes: None,
             registry_certs: None,
             docker_config: None,
             unmatched: "Deny",
@@ -51,14 +65,26 @@ pub struct Countersign {
 impl Countersign {
     /// Starts the server with its state and its log in `folder` and waits until it is ready.
     pub fn start(folder: &Path, authority: &Authority, config: &Config) -> Outcome<Self> {
+        Self::start_until(folder, authority, config, "/readyz")
+    }
+
+    /// The same, and does not wait until it is ready, only until it runs.
+    pub fn start_unready(folder: &Path, authority: &Authority, config: &Config) -> Outcome<Self> {
+        Self::start_until(folder, authority, config, "/livez")
+    }
+
+    fn start_until(
+        folder: &Path,
+        authority: &Authority,
+        config: &Config,
+        probe: &str,
+    ) -> Outcome<Self> {
         fs::create_dir_all(folder)?;
         let identity = authority.server("countersign")?;
         let (port, probe_port) = (free_port()?, free_port()?);
         let mut command = Command::new(tools::countersign()?);
         command
             .arg("serve")
-            .arg("--policies")
-            .arg(&config.policies)
             .arg("--state-dir")
             .arg(folder.join("state"))
             .arg("--tls-cert")
@@ -68,11 +94,19 @@ impl Countersign {
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg(format!("--probe-listen=127.0.0.1:{probe_port}"))
             .arg(format!("--unmatched={}", config.unmatched));
+        match &config.kubernetes {
+            None => command.arg("--policies").arg(&config.policies),
+            Some(kubernetes) => command
+                .arg("--kubernetes")
+                .arg(format!("--system-namespace={}", kubernetes.namespace))
+                .arg(format!("--watch-stale-after={}", kubernetes.stale_after))
+                .env("KUBECONFIG", &kubernetes.kubeconfig),
+        };
         optional(&mut command, "--registry-certs-dir", config.registry_certs.as_deref());
         optional(&mut command, "--docker-config", config.docker_config.as_deref());
         let client = http::client(authority.certificate())?;
         let probes = format!("http://127.0.0.1:{probe_port}");
-        let ready = format!("{probes}/readyz");
+        let ready = format!("{probes}{probe}");
         let server = Server::start("countersign", &mut command, folder, START, || {
             client.get(&ready).send().is_ok_and(|answer| answer.status().is_success())
         })?;
@@ -82,6 +116,11 @@ impl Countersign {
     /// Its webhooks' address: `https://127.0.0.1:PORT`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The address of its probes: `http://127.0.0.1:PORT`.
+    pub fn probes(&self) -> &str {
+        &self.probes
     }
 
     /// The process.
@@ -128,6 +167,13 @@ impl Countersign {
         let verdict = self.review("/validate", &reviews::create("payments", &pod))?;
         let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
         Ok((verdict, image.to_owned()))
+    }
+
+    /// What keeps it from being ready; empty where it is.
+    pub fn held(&self) -> Outcome<String> {
+        let answer = self.client.get(format!("{}/readyz", self.probes)).send()?;
+        let ready = answer.status().is_success();
+        Ok(if ready { String::new() } else { answer.text()? })
     }
 
     /// The body of a path of its probe listener, as `/metrics`; fails where the status says so.

@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use crate::pki::Authority;
+use crate::place::Place;
 use crate::serve::Served;
 use crate::{Outcome, http};
 
@@ -56,6 +57,11 @@ impl Front {
     /// Starts a server that passes requests on to `upstream`, whose certificate is from the same
     /// authority.
     pub fn start(upstream: &str, authority: &Authority) -> Outcome<Self> {
+        Self::start_at(Place::LOOPBACK, upstream, authority)
+    }
+
+    /// As [`Self::start`], at this place.
+    pub fn start_at(place: Place, upstream: &str, authority: &Authority) -> Outcome<Self> {
         let state = Arc::new(Shared {
             upstream: upstream.to_owned(),
             client: http::async_client(authority.certificate())?,
@@ -67,7 +73,8 @@ impl Front {
             }),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&state));
-        let served = Served::start(router, &authority.server("front")?)?;
+        let served =
+            Served::start_at(place, router, &authority.server_as("front", &[place.name()])?)?;
         Ok(Self { served, state })
     }
 

@@ -12,8 +12,9 @@ use crate::front::Front;
 use crate::notary::{Notary, Options};
 use crate::notary_client::NotaryClient;
 use crate::pki::Authority;
+use crate::place::Place;
 use crate::policies::{Policies, Policy, Source};
-use crate::registry::{Image, Registry};
+use crate::registry::{Auth, Image, Registry};
 use crate::{Context, Outcome};
 
 /// The name of the TrustSource that [`Lab::trust`] writes.
@@ -54,17 +55,25 @@ impl Lab {
         Self::start_in(folder, authority, Options::default())
     }
 
-    /// Starts the servers in this folder, with this authority.
+    /// As [`Self::start`], where the node's pods reach the servers by the same names.
+    pub fn start_at_node() -> Outcome<Self> {
+        let folder = tempfile::tempdir()?;
+        let authority = Authority::new(&folder.path().join("pki"))?;
+        Self::start_in(folder, authority, Options { place: Place::NODE, ..Options::default() })
+    }
+
+    /// Starts the servers in this folder, with this authority, at the place of the options.
     pub fn start_in(folder: TempDir, authority: Authority, options: Options<'_>) -> Outcome<Self> {
         let path = folder.path();
         let (notary, registry) = thread::scope(|scope| {
             let notary =
                 scope.spawn(|| Notary::start_with(&path.join("notary"), &authority, options));
-            let registry = Registry::start(&path.join("registry"), &authority);
+            let registry =
+                Registry::start_at(options.place, &path.join("registry"), &authority, Auth::None);
             (notary.join().ok().context("starting notary-server panicked"), registry)
         });
         let (notary, registry) = (notary??, registry?);
-        let front = Front::start(notary.url(), &authority)?;
+        let front = Front::start_at(options.place, notary.url(), &authority)?;
         let signer = NotaryClient::at(&path.join("signer"), front.url(), authority.certificate())?;
         let policies = Policies::new(&path.join("policies"))?;
         Ok(Self { notary, front, registry, signer, policies, authority, folder })

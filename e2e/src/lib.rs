@@ -1,20 +1,28 @@
 //! Real servers for the end-to-end tests and the demo: notary-server, notary-signer, a registry,
-//! etcd with kube-apiserver, and the `countersign` program itself, each on loopback, in a folder
-//! of its own, and ended when its value is dropped.
+//! etcd with kube-apiserver, a whole Kubernetes node, and the `countersign` program itself, each in
+//! a folder of its own, and ended when its value is dropped.
 
+pub mod admin;
 pub mod api_server;
+pub mod chart;
+mod control_plane;
 pub mod countersign;
 mod failure;
 pub mod front;
 pub mod http;
+pub mod image;
+pub mod install;
 pub mod lab;
+pub mod node;
 pub mod notary;
 pub mod notary_client;
 pub mod pki;
+pub mod place;
 pub mod policies;
 pub mod process;
 pub mod proxy;
 pub mod registry;
+pub mod replica;
 pub mod reviews;
 pub mod serve;
 pub mod token;

@@ -2,32 +2,40 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
 use crate::pki::Authority;
-use crate::process::{Server, free_port, listens};
+use crate::place::Place;
+use crate::process::Server;
 use crate::token::TokenServer;
 use crate::{Context, Outcome, http};
 
 const START: Duration = Duration::from_secs(20);
 
 /// How a [`Notary`] is set up.
-#[derive(Default, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Options<'a> {
+    /// Where notary-server listens.
+    pub place: Place,
     /// Keep the server's keys in a notary-signer of its own, as real installations do.
     pub signer: bool,
     /// Ask for this server's tokens.
     pub tokens: Option<&'a TokenServer>,
 }
 
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self { place: Place::LOOPBACK, signer: false, tokens: None }
+    }
+}
+
 /// A running notary-server with its storage in memory.
 pub struct Notary {
     server: Server,
-    _signer: Option<Server>,
+    signer: Option<Server>,
     url: String,
     authority: PathBuf,
     client: Client,
@@ -53,16 +61,20 @@ impl Notary {
     /// Starts a notary-server whose files go to `folder`.
     pub fn start_with(folder: &Path, authority: &Authority, options: Options<'_>) -> Outcome<Self> {
         fs::create_dir_all(folder)?;
-        let signer = if options.signer { Some(Signer::start(folder, authority)?) } else { None };
+        let signer = match options.signer {
+            true => Some(Signer::start(options.place, folder, authority)?),
+            false => None,
+        };
         let trust_service = match &signer {
             Some(signer) => signer.trust_service.clone(),
             None => json!({"type": "local", "key_algorithm": "ecdsa"}),
         };
-        let identity = authority.server("notary-server")?;
-        let port = free_port()?;
+        let place = options.place;
+        let identity = authority.server_as("notary-server", &[place.name()])?;
+        let port = place.free_port()?;
         let mut config = json!({
             "server": {
-                "http_addr": format!("127.0.0.1:{port}"),
+                "http_addr": format!("{}:{port}", place.address()),
                 "tls_cert_file": identity.certificate,
                 "tls_key_file": identity.key,
             },
@@ -74,24 +86,32 @@ impl Notary {
         if let Some(tokens) = options.tokens {
             config["auth"] = json!({"type": "token", "options": tokens.options()});
         }
-        let url = format!("https://localhost:{port}");
+        let url = format!("https://{}:{port}", place.name());
         let client = http::client(authority.certificate())?;
         let health = format!("{url}/_notary_server/health");
-        let server = launch("notary-server", &config, folder, || {
+        let server = launch(place, "notary-server", &config, folder, || {
             client.get(&health).send().is_ok_and(|answer| answer.status().is_success())
         })?;
         Ok(Self {
             server,
-            _signer: signer.map(|signer| signer.server),
+            signer: signer.map(|signer| signer.server),
             url,
             authority: authority.certificate().to_owned(),
             client,
         })
     }
 
-    /// Its address: `https://localhost:PORT`.
+    /// Its address: `https://localhost:PORT`, or the place's name and the port.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Lets it, and its signer, run on, even after this program.
+    pub fn leave(self) {
+        self.server.leave();
+        if let Some(signer) = self.signer {
+            signer.leave();
+        }
     }
 
     /// The PEM file of the authority that its certificate is from.
@@ -139,13 +159,13 @@ struct Signer {
 }
 
 impl Signer {
-    fn start(folder: &Path, authority: &Authority) -> Outcome<Self> {
-        let identity = authority.server("notary-signer")?;
+    fn start(place: Place, folder: &Path, authority: &Authority) -> Outcome<Self> {
+        let identity = authority.server_as("notary-signer", &[place.name()])?;
         let client = authority.client("notary-server-as-client")?;
-        let port = free_port()?;
+        let port = place.free_port()?;
         let config = json!({
             "server": {
-                "grpc_addr": format!("127.0.0.1:{port}"),
+                "grpc_addr": format!("{}:{port}", place.address()),
                 "tls_cert_file": identity.certificate,
                 "tls_key_file": identity.key,
                 "client_ca_file": authority.certificate(),
@@ -153,10 +173,10 @@ impl Signer {
             "logging": {"level": "error"},
             "storage": {"backend": "memory"},
         });
-        let server = launch("notary-signer", &config, folder, || listens(port))?;
+        let server = launch(place, "notary-signer", &config, folder, || place.listens(port))?;
         let trust_service = json!({
             "type": "remote",
-            "hostname": "localhost",
+            "hostname": place.name(),
             "port": port.to_string(),
             "tls_ca_file": authority.certificate(),
             "tls_client_cert": client.certificate,
@@ -168,6 +188,7 @@ impl Signer {
 }
 
 fn launch(
+    place: Place,
     program: &str,
     config: &Value,
     folder: &Path,
@@ -175,7 +196,7 @@ fn launch(
 ) -> Outcome<Server> {
     let file = folder.join(format!("{program}.json"));
     fs::write(&file, config.to_string())?;
-    let mut command = Command::new(program);
+    let mut command = place.command(program);
     command.arg("-config").arg(&file).current_dir(folder);
     Server::start(program, &mut command, folder, START, ready)
 }

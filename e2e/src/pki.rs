@@ -53,14 +53,27 @@ impl Authority {
     /// A certificate for servers on `localhost`, `127.0.0.1` and `::1`, and, behind a proxy, for
     /// `NAME.example.com`.
     pub fn server(&self, name: &str) -> Outcome<Identity> {
+        self.server_as(name, &[])
+    }
+
+    /// As [`Self::server`], for these names as well.
+    pub fn server_as(&self, name: &str, names: &[&str]) -> Outcome<Identity> {
         let public = format!("{name}.example.com");
-        let names = ["localhost", "127.0.0.1", "::1", &public].map(String::from).to_vec();
+        let own = ["localhost", "127.0.0.1", "::1", &public];
+        let names: Vec<String> = own.iter().chain(names).map(ToString::to_string).collect();
         self.issue(name, CertificateParams::new(names)?, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// A certificate for a client with this common name.
     pub fn client(&self, name: &str) -> Outcome<Identity> {
         self.issue(name, CertificateParams::default(), ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// As [`Self::client`], in this group as Kubernetes reads certificates.
+    pub fn client_in(&self, name: &str, group: &str) -> Outcome<Identity> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        self.issue(name, params, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     fn issue(

@@ -1,15 +1,14 @@
 //! Child processes that are started, awaited, and ended by their own process id.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::place::Place;
 use crate::{Context, Failure, Outcome};
 
 /// How often readiness and exits are looked for.
@@ -27,6 +26,7 @@ pub struct Server {
     name: String,
     child: Child,
     log: PathBuf,
+    left: bool,
 }
 
 impl Server {
@@ -47,7 +47,7 @@ impl Server {
             .stderr(output)
             .spawn()
             .context(format!("starting {}", command.get_program().display()))?;
-        let mut server = Self { name: name.to_owned(), child, log };
+        let mut server = Self { name: name.to_owned(), child, log, left: false };
         let deadline = Instant::now() + within;
         while !ready() {
             if let Some(status) = server.child.try_wait()? {
@@ -76,6 +76,11 @@ impl Server {
         Ok(kill_process(Pid::from_child(&self.child), Signal::TERM)?)
     }
 
+    /// Lets it run on, even after this program.
+    pub fn leave(mut self) {
+        self.left = true;
+    }
+
     /// Ends it at once, as a crash would: no handler runs.
     pub fn kill(mut self) -> Outcome<()> {
         self.child.kill()?;
@@ -97,18 +102,23 @@ impl Server {
         }
     }
 
-    fn failure(&self, what: &str) -> Failure {
+    /// The end of its log, for a person.
+    pub fn tail(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
-        Failure::new(format!("{} {what}; the end of its log:\n{tail}", self.name))
+        format!("the end of the log of {}:\n{tail}", self.name)
+    }
+
+    fn failure(&self, what: &str) -> Failure {
+        Failure::new(format!("{} {what}; {}", self.name, self.tail()))
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // Nothing can be done about a failure here, and an ended process is no failure.
-        if matches!(self.child.try_wait(), Ok(Some(_))) {
+        if self.left || matches!(self.child.try_wait(), Ok(Some(_))) {
             return;
         }
         let _ = self.terminate();
@@ -119,27 +129,30 @@ impl Drop for Server {
     }
 }
 
-/// A loopback port that nothing listens on. Below the range that the kernel takes the ports of
-/// outgoing connections from (32768 on Linux), so none of those can take it before the server does.
-pub fn free_port() -> Outcome<u16> {
-    const FIRST: u16 = 20_000;
-    const COUNT: u16 = 12_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test programs that run at the same time start looking in different places.
-    let offset = (std::process::id() % u32::from(COUNT / 100)) as u16 * 100;
-    for _ in 0..COUNT {
-        let next = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
-        let port = FIRST + (offset + next) % COUNT;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
+/// Waits until `ready` is true; fails, naming `what` is awaited, where it is not `within` that time.
+pub fn wait_until(
+    what: &str,
+    within: Duration,
+    mut ready: impl FnMut() -> Outcome<bool>,
+) -> Outcome<()> {
+    let deadline = Instant::now() + within;
+    while !ready()? {
+        if Instant::now() > deadline {
+            return Err(Failure::new(format!("{what}: not within {within:?}")));
         }
+        thread::sleep(POLL);
     }
-    Err(Failure::new("no free loopback port"))
+    Ok(())
+}
+
+/// [`Place::free_port`] on loopback.
+pub fn free_port() -> Outcome<u16> {
+    Place::LOOPBACK.free_port()
 }
 
 /// Whether something accepts connections on this loopback port.
 pub fn listens(port: u16) -> bool {
-    TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), Duration::from_secs(1)).is_ok()
+    Place::LOOPBACK.listens(port)
 }
 
 /// What a finished command said.

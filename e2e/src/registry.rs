@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use reqwest::blocking::{Client, RequestBuilder, Response};
@@ -10,8 +9,10 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::image::Packed;
 use crate::pki::Authority;
-use crate::process::{Server, free_port};
+use crate::place::Place;
+use crate::process::Server;
 use crate::token::TokenServer;
 use crate::{Context, Failure, Outcome, http};
 
@@ -45,7 +46,7 @@ pub enum Auth<'a> {
     Token(&'a TokenServer),
 }
 
-/// A running registry with its storage in memory.
+/// A running registry.
 pub struct Registry {
     server: Server,
     host: String,
@@ -92,16 +93,30 @@ impl Registry {
 
     /// Starts a registry whose files go to `folder`.
     pub fn start_with(folder: &Path, authority: &Authority, auth: Auth<'_>) -> Outcome<Self> {
+        Self::start_at(Place::LOOPBACK, folder, authority, auth)
+    }
+
+    /// As [`Self::start_with`], at this place.
+    pub fn start_at(
+        place: Place,
+        folder: &Path,
+        authority: &Authority,
+        auth: Auth<'_>,
+    ) -> Outcome<Self> {
         fs::create_dir_all(folder)?;
-        let identity = authority.server("registry")?;
-        let port = free_port()?;
-        let host = format!("localhost:{port}");
+        let identity = authority.server_as("registry", &[place.name()])?;
+        let port = place.free_port()?;
+        let host = format!("{}:{port}", place.name());
         let mut config = json!({
             "version": "0.1",
             "log": {"level": "info", "accesslog": {"disabled": false}},
-            "storage": {"inmemory": {}, "delete": {"enabled": true}},
+            // Its storage in memory takes minutes for an image of some size.
+            "storage": {
+                "filesystem": {"rootdirectory": folder.join("storage")},
+                "delete": {"enabled": true},
+            },
             "http": {
-                "addr": format!("127.0.0.1:{port}"),
+                "addr": format!("{}:{port}", place.address()),
                 "tls": {"certificate": identity.certificate, "key": identity.key},
             },
         });
@@ -124,7 +139,7 @@ impl Registry {
         let certs = certs_folder(folder, &host, authority)?;
         let client = http::client(authority.certificate())?;
         let ping = format!("https://{host}/v2/");
-        let mut command = Command::new("docker-registry");
+        let mut command = place.command("docker-registry");
         command.arg("serve").arg(&file).current_dir(folder);
         let server = Server::start("docker-registry", &mut command, folder, START, || {
             client.get(&ping).send().is_ok()
@@ -132,7 +147,7 @@ impl Registry {
         Ok(Self { server, host, client, certs, credentials })
     }
 
-    /// `localhost:PORT`, as references name it.
+    /// `localhost:PORT`, or the place's name and the port, as references name it.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -146,17 +161,23 @@ impl Registry {
     /// digest.
     pub fn push(&self, repository: &str, tag: &str, content: &str) -> Outcome<Image> {
         let config = json!({
-            "architecture": "amd64", "os": "linux", "config": {"Labels": {"content": content}},
+            "architecture": "amd64", "os": "linux", "config": {},
             "rootfs": {"type": "layers", "diff_ids": [sha256(&EMPTY_TAR)]},
         });
-        let config = config.to_string();
+        let empty = Packed { config, layer: EMPTY_TAR.to_vec() };
+        self.push_packed(repository, tag, &empty.labelled(content))
+    }
+
+    /// Pushes an image that can run.
+    pub fn push_packed(&self, repository: &str, tag: &str, packed: &Packed) -> Outcome<Image> {
+        let config = packed.config.to_string();
         self.push_blob(repository, config.as_bytes())?;
-        self.push_blob(repository, &EMPTY_TAR)?;
+        self.push_blob(repository, &packed.layer)?;
         let describe = |media_type: &str, bytes: &[u8]| json!({"mediaType": media_type, "digest": sha256(bytes), "size": bytes.len()});
         let manifest = json!({
             "schemaVersion": 2, "mediaType": MANIFEST,
             "config": describe(CONFIG, config.as_bytes()),
-            "layers": [describe(LAYER, &EMPTY_TAR)],
+            "layers": [describe(LAYER, &packed.layer)],
         });
         self.push_manifest(repository, tag, MANIFEST, &manifest)
     }
@@ -199,7 +220,12 @@ impl Registry {
         Ok(log.lines().filter_map(quoted).filter(|request| request.contains(" /v2/")).collect())
     }
 
-    /// Ends it, and what it stored.
+    /// Lets it run on, even after this program.
+    pub fn leave(self) {
+        self.server.leave();
+    }
+
+    /// Ends it.
     pub fn stop(&mut self) -> Outcome<()> {
         self.server.terminate()?;
         self.server.wait(START).map(drop)

@@ -1,6 +1,6 @@
-//! Servers that a test writes itself, on loopback over TLS.
+//! Servers that a test writes itself, over TLS.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
 use axum::Router;
@@ -8,6 +8,7 @@ use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 
 use crate::pki::Identity;
+use crate::place::Place;
 use crate::{Outcome, http};
 
 /// A router that is being served; dropping it ends that.
@@ -17,12 +18,17 @@ pub struct Served {
 }
 
 impl Served {
-    /// Serves `router` on a free port, on a thread of its own.
+    /// Serves `router` on a free loopback port, on a thread of its own.
     pub fn start(router: Router, identity: &Identity) -> Outcome<Self> {
+        Self::start_at(Place::LOOPBACK, router, identity)
+    }
+
+    /// As [`Self::start`], at this place.
+    pub fn start_at(place: Place, router: Router, identity: &Identity) -> Outcome<Self> {
         http::install_crypto();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = TcpListener::bind((place.address(), 0))?;
         listener.set_nonblocking(true)?;
-        let url = format!("https://localhost:{}", listener.local_addr()?.port());
+        let url = format!("https://{}:{}", place.name(), listener.local_addr()?.port());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let config =
             runtime.block_on(RustlsConfig::from_pem_file(&identity.certificate, &identity.key))?;
@@ -39,12 +45,12 @@ impl Served {
         Ok(Self { url, handle })
     }
 
-    /// Its address: `https://localhost:PORT`.
+    /// Its address: `https://localhost:PORT`, or the place's name and the port.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// `localhost:PORT`.
+    /// The host and port of [`Self::url`].
     pub fn host(&self) -> &str {
         self.url.trim_start_matches("https://")
     }

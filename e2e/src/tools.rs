@@ -5,13 +5,29 @@ use std::path::PathBuf;
 
 use crate::{Context, Failure, Outcome};
 
-/// The folder that holds kube-apiserver and kubectl: `COUNTERSIGN_TOOLS`, as `make` sets it.
+/// Where kube-apiserver and kubectl are, as controller test suites have them: there, only what
+/// needs no pods is tested.
+pub const ASSETS: &str = "KUBEBUILDER_ASSETS";
+
+/// A program that `e2e/tools/install` built, as kubectl or helm: in the folder `COUNTERSIGN_TOOLS`,
+/// as `make` sets it, or else in `KUBEBUILDER_ASSETS`.
 pub fn kubernetes(binary: &str) -> Outcome<PathBuf> {
-    let folder = env::var_os("COUNTERSIGN_TOOLS").context(
+    let folder = env::var_os("COUNTERSIGN_TOOLS").or_else(|| env::var_os(ASSETS)).context(
         "COUNTERSIGN_TOOLS is not set: run `make test`, or \
          `export COUNTERSIGN_TOOLS=$(e2e/tools/install)` first",
     )?;
     existing(PathBuf::from(folder).join(binary))
+}
+
+/// etcd: Debian's, or the one in `KUBEBUILDER_ASSETS`.
+pub fn etcd() -> PathBuf {
+    let assets = env::var_os(ASSETS).map(|folder| PathBuf::from(folder).join("etcd"));
+    assets.filter(|path| path.is_file()).unwrap_or_else(|| "etcd".into())
+}
+
+/// The built program `workload`, as [`countersign`] is found.
+pub fn workload() -> Outcome<PathBuf> {
+    beside("workload")?.context("no workload program: run `cargo build -p countersign-e2e` first")
 }
 
 /// The built `countersign` program: `COUNTERSIGN_BIN`, or the one beside the running test.
@@ -19,14 +35,18 @@ pub fn countersign() -> Outcome<PathBuf> {
     if let Some(path) = env::var_os("COUNTERSIGN_BIN") {
         return existing(path.into());
     }
-    // target/debug/deps/some_test, target/debug/demo
-    let test = env::current_exe()?;
-    let beside = test.ancestors().skip(1).take(2).map(|folder| folder.join("countersign"));
-    let found = beside.into_iter().find(|path| path.is_file());
-    found.context(format!(
-        "no countersign program beside {}: run `cargo build -p countersign` first",
-        test.display()
-    ))
+    beside("countersign")?.context("no countersign program: run `cargo build -p countersign` first")
+}
+
+/// A program beside the running one: `target/debug/deps/some_test` or `target/debug/demo`.
+fn beside(program: &str) -> Outcome<Option<PathBuf>> {
+    let own = env::current_exe()?;
+    Ok(own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file()))
 }
 
 fn existing(path: PathBuf) -> Outcome<PathBuf> {

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::api_server::ApiServer;
+use crate::admin::Admin;
 use crate::{Context, Failure, Outcome};
 
 /// How long the API server may take to take up a configuration.
@@ -30,7 +30,7 @@ pub struct Webhooks<'a> {
 impl Webhooks<'_> {
     /// Registers the validating and the mutating webhook, with the rules of an installation, and
     /// waits until the API server calls them.
-    pub fn register(&self, api_server: &ApiServer) -> Outcome<()> {
+    pub fn register(&self, api_server: &Admin) -> Outcome<()> {
         let validating = json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingWebhookConfiguration",
@@ -50,7 +50,7 @@ impl Webhooks<'_> {
     }
 
     /// Takes both webhooks away.
-    pub fn unregister(api_server: &ApiServer, name: &str) -> Outcome<()> {
+    pub fn unregister(api_server: &Admin, name: &str) -> Outcome<()> {
         let kinds = "validatingwebhookconfigurations,mutatingwebhookconfigurations";
         api_server.kubectl(&["delete", kinds, name])?.success().map(drop)
     }
@@ -100,7 +100,7 @@ impl Webhooks<'_> {
         ]})
     }
 
-    fn await_probe(&self, api_server: &ApiServer, create: &[&str]) -> Outcome<()> {
+    fn await_probe(&self, api_server: &Admin, create: &[&str]) -> Outcome<()> {
         let namespace = self.namespaces.first().context("no namespace to review")?;
         let mut arguments = create.to_vec();
         arguments.extend(["--dry-run=server", "-n", namespace]);

@@ -62,7 +62,7 @@ fn notary_counts_one_request_for_each_file_read() -> Outcome<()> {
 fn notary_with_signer_and_tokens_rotates_and_delegates() -> Outcome<()> {
     let (folder, authority) = place()?;
     let tokens = TokenServer::start(&folder.path().join("tokens"), &authority, true)?;
-    let options = Options { signer: true, tokens: Some(&tokens) };
+    let options = Options { signer: true, tokens: Some(&tokens), ..Options::default() };
     let notary = Notary::start_with(&folder.path().join("notary"), &authority, options)?;
     assert!(notary.metadata(GUN, "root").is_err(), "read without a token");
     let client = NotaryClient::new(&folder.path().join("signer"), &notary)?;

@@ -21,7 +21,7 @@ fn notary_alone() -> Outcome<()> {
 fn notary_with_its_keys_in_a_signer() -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::new(&folder.path().join("pki"))?;
-    life(&Lab::start_in(folder, authority, Options { signer: true, tokens: None })?)
+    life(&Lab::start_in(folder, authority, Options { signer: true, ..Options::default() })?)
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn notary_behind_tokens_for_anyone() -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::new(&folder.path().join("pki"))?;
     let tokens = TokenServer::start(&folder.path().join("tokens"), &authority, true)?;
-    let options = Options { signer: false, tokens: Some(&tokens) };
+    let options = Options { tokens: Some(&tokens), ..Options::default() };
     let lab = Lab::start_in(folder, authority, options)?;
     lab.signer.init(&lab.gun(REPOSITORY))?;
     let mut source = lab.source(REPOSITORY)?;
@@ -48,7 +48,7 @@ fn notary_with_a_signer_behind_tokens_for_a_user() -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::new(&folder.path().join("pki"))?;
     let tokens = TokenServer::start(&folder.path().join("tokens"), &authority, false)?;
-    let options = Options { signer: true, tokens: Some(&tokens) };
+    let options = Options { signer: true, tokens: Some(&tokens), ..Options::default() };
     let lab = Lab::start_in(folder, authority, options)?;
     lab.signer.init(&lab.gun(REPOSITORY))?;
     let mut source = lab.source(REPOSITORY)?;
@@ -69,7 +69,7 @@ fn a_token_server_that_the_source_does_not_name_is_not_asked() -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::new(&folder.path().join("pki"))?;
     let tokens = TokenServer::start(&folder.path().join("tokens"), &authority, true)?;
-    let options = Options { signer: false, tokens: Some(&tokens) };
+    let options = Options { tokens: Some(&tokens), ..Options::default() };
     let lab = Lab::start_in(folder, authority, options)?;
     let image = lab.trusted(REPOSITORY, "1.4")?;
     let before = tokens.scopes().len();

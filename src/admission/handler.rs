@@ -8,38 +8,26 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Request as HttpRequest, StatusCode, Uri, header};
+use axum::http::{Request as HttpRequest, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use bytes::BytesMut;
 use countersign_verify::outcome::Unavailable;
-use futures_util::{FutureExt, StreamExt, poll};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use futures_util::{FutureExt, poll};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Decide;
+use super::body::{Bodies, Rejected};
 use super::read::{self, Request};
-use super::respond::{self, Answer, Templates};
+use super::resources;
+use super::respond::{Answer, Templates};
 use super::wire::{Object, Operation};
 use super::workload::{self, Item, Kinds, Place};
+use crate::cluster::Latest;
 use crate::review::{self, ImageUse, Review, Subject};
 use crate::telemetry::{DecisionLog, DecisionRecord, Metrics};
-
-/// Largest request read, in bytes: object and old object at etcd's limit (1.5 MiB, twice what
-/// it stores as JSON), with room for the rest.
-const BODY_BYTES: usize = 8 << 20;
-
-/// Longest time in which a request's body has to arrive.
-const BODY_TIME: Duration = Duration::from_secs(10);
-
-/// As much of every body is not accounted for: most reviews are no larger, and they go on while
-/// slow or large requests hold everything that is.
-const SMALL_BODY_BYTES: usize = 64 << 10;
-
-/// Most bytes of bodies held at one time, so that many large requests do not exhaust memory.
-const BODIES_BYTES: usize = 256 << 20;
 
 /// Most images in one object; a pod has a handful.
 const IMAGES: usize = 1000;
@@ -85,15 +73,14 @@ pub struct Admission<D> {
     metrics: Metrics,
     log: DecisionLog,
     in_flight: Semaphore,
-    body_bytes: Semaphore,
+    bodies: Bodies,
 }
 
 impl<D: Decide> Admission<D> {
     /// Answers by `decide`, counts in `metrics`, writes decisions to `log`.
     pub fn new(decide: D, settings: Settings, metrics: Metrics, log: DecisionLog) -> Self {
         let in_flight = Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS));
-        let body_bytes = Semaphore::new(BODIES_BYTES);
-        Self { decide, settings, metrics, log, in_flight, body_bytes }
+        Self { decide, settings, metrics, log, in_flight, bodies: Bodies::default() }
     }
 }
 
@@ -105,17 +92,24 @@ pub fn router<D: Decide>(admission: Arc<Admission<D>>) -> Router {
         .with_state(admission)
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Webhook {
-    Validate,
-    Mutate,
+/// `POST /resources`: checks TrustPolicies and TrustSources beside those of `latest`.
+pub fn resources_router<D: Decide>(admission: Arc<Admission<D>>, latest: Arc<Latest>) -> Router {
+    Router::new().route("/resources", post(check::<D>)).with_state((admission, latest))
 }
 
-impl Webhook {
+#[derive(Debug, Clone, Copy)]
+enum Webhook<'a> {
+    Validate,
+    Mutate,
+    Resources(&'a Latest),
+}
+
+impl Webhook<'_> {
     fn as_str(self) -> &'static str {
         match self {
             Self::Validate => "validate",
             Self::Mutate => "mutate",
+            Self::Resources(_) => "resources",
         }
     }
 }
@@ -134,41 +128,18 @@ async fn mutate<D: Decide>(
     admission.answer(Webhook::Mutate, request).await
 }
 
-/// Why a request gets no AdmissionReview in answer.
-#[derive(Debug, thiserror::Error)]
-enum Rejected {
-    #[error("the request is over the limit of {BODY_BYTES} bytes")]
-    TooLarge,
-    #[error("the request's body did not arrive within {} s", BODY_TIME.as_secs())]
-    TooSlow,
-    #[error("too many large requests are being read; try again")]
-    TooMany,
-    #[error("the request's body could not be read")]
-    Broken,
-    #[error(transparent)]
-    Malformed(#[from] read::Malformed),
-    #[error("Countersign failed on this request (a bug; its logs have the details)")]
-    Failed,
-}
-
-impl Rejected {
-    fn status(&self) -> (StatusCode, &'static str) {
-        match self {
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
-            Self::TooMany => (StatusCode::SERVICE_UNAVAILABLE, "too_many"),
-            Self::Broken => (StatusCode::BAD_REQUEST, "broken"),
-            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed"),
-            Self::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
-        }
-    }
+async fn check<D: Decide>(
+    State((admission, latest)): State<(Arc<Admission<D>>, Arc<Latest>)>,
+    request: HttpRequest<Body>,
+) -> Response {
+    admission.answer(Webhook::Resources(&latest), request).await
 }
 
 impl<D: Decide> Admission<D> {
-    async fn answer(&self, webhook: Webhook, request: HttpRequest<Body>) -> Response {
+    async fn answer(&self, webhook: Webhook<'_>, request: HttpRequest<Body>) -> Response {
         let arrival = Instant::now();
         let deadline = arrival + deadline(self.settings.deadline, request.uri());
-        let answered = match self.read_body(request.into_body()).await {
+        let answered = match self.bodies.read(request.into_body()).await {
             Ok((body, _held)) => self.answer_body(webhook, &body, arrival, deadline).await,
             Err(rejected) => Err(rejected),
         };
@@ -183,40 +154,9 @@ impl<D: Decide> Admission<D> {
         }
     }
 
-    /// Reads a whole body; its bytes are accounted for until the permit is dropped.
-    async fn read_body(&self, body: Body) -> Result<(Bytes, SemaphorePermit<'_>), Rejected> {
-        let mut held = self.body_bytes.try_acquire_many(0).map_err(|_| Rejected::TooMany)?;
-        let mut stream = body.into_data_stream();
-        let mut first = Bytes::new();
-        let mut whole = BytesMut::new();
-        let reading = async {
-            while let Some(chunk) = stream.next().await {
-                let chunk = chunk.map_err(|_| Rejected::Broken)?;
-                let size = first.len().max(whole.len()) + chunk.len();
-                if size > BODY_BYTES {
-                    return Err(Rejected::TooLarge);
-                }
-                let accounted = size.saturating_sub(SMALL_BODY_BYTES).min(chunk.len());
-                let bytes = u32::try_from(accounted).map_err(|_| Rejected::TooLarge)?;
-                held.merge(self.body_bytes.try_acquire_many(bytes).map_err(|_| Rejected::TooMany)?);
-                if first.is_empty() {
-                    first = chunk;
-                } else {
-                    if whole.is_empty() {
-                        whole.extend_from_slice(&first);
-                    }
-                    whole.extend_from_slice(&chunk);
-                }
-            }
-            Ok(())
-        };
-        tokio::time::timeout(BODY_TIME, reading).await.map_err(|_| Rejected::TooSlow)??;
-        Ok((if whole.is_empty() { first } else { whole.freeze() }, held))
-    }
-
     async fn answer_body(
         &self,
-        webhook: Webhook,
+        webhook: Webhook<'_>,
         body: &[u8],
         arrival: Instant,
         deadline: Instant,
@@ -226,7 +166,17 @@ impl<D: Decide> Admission<D> {
             self.metrics.panicked();
             Rejected::Failed
         })??;
-        let judging = AssertUnwindSafe(self.judge(webhook, &request, deadline));
+        let judging = async {
+            match webhook {
+                Webhook::Resources(latest) => {
+                    Ok((resources::answer(latest, &request, body)?, NOTHING))
+                }
+                Webhook::Validate | Webhook::Mutate => {
+                    self.judge(webhook, &request, deadline).await
+                }
+            }
+        };
+        let judging = AssertUnwindSafe(judging);
         let (answer, review) = match judging.catch_unwind().await {
             Ok(judged) => judged?,
             Err(_) => {
@@ -242,7 +192,7 @@ impl<D: Decide> Admission<D> {
 
     async fn judge(
         &self,
-        webhook: Webhook,
+        webhook: Webhook<'_>,
         request: &Request<'_>,
         deadline: Instant,
     ) -> Result<(Answer, Review), Rejected> {
@@ -250,7 +200,7 @@ impl<D: Decide> Admission<D> {
         let kinds = &self.settings.kinds;
         let is_pod = kinds.is_pod(request.place);
         let unaffected = request.place == Place::Unaffected;
-        if unaffected || (webhook == Webhook::Mutate && !is_pod) {
+        if unaffected || (matches!(webhook, Webhook::Mutate) && !is_pod) {
             return alone(Answer::allowed());
         }
         if request.place == Place::Unknown {
@@ -278,14 +228,14 @@ impl<D: Decide> Admission<D> {
         let subject = match (is_pod, webhook) {
             (false, _) => Subject::Template,
             (true, Webhook::Mutate) => Subject::PodToPin,
-            (true, Webhook::Validate) => Subject::Pod,
+            (true, _) => Subject::Pod,
         };
         let Some(review) = self.review(request, subject, uses, deadline).await else {
             return alone(failed(webhook));
         };
         let answer = match webhook {
-            Webhook::Validate => Answer::validate(&review, subject, self.settings.templates),
             Webhook::Mutate => Answer::mutate(&review, items.into_iter()),
+            _ => Answer::validate(&review, subject, self.settings.templates),
         };
         self.metrics.reviewed(&review);
         Ok((answer, review))
@@ -306,7 +256,7 @@ impl<D: Decide> Admission<D> {
                 let complete = review.images.iter().map(|image| &image.usage).eq(&uses);
                 complete.then_some(review)
             }
-            Err(unavailable) => Some(respond::unavailable(uses, &unavailable)),
+            Err(unavailable) => Some(Review::unavailable(&uses, &unavailable)),
         }
     }
 
@@ -331,7 +281,7 @@ impl<D: Decide> Admission<D> {
 
     fn log(
         &self,
-        webhook: Webhook,
+        webhook: Webhook<'_>,
         request: &Request<'_>,
         review: &Review,
         answer: &Answer,
@@ -360,10 +310,10 @@ fn shortened(error: &Rejected) -> String {
 }
 
 /// The mutating webhook refuses nothing, not even then.
-fn failed(webhook: Webhook) -> Answer {
+fn failed(webhook: Webhook<'_>) -> Answer {
     let mut answer = match webhook {
-        Webhook::Validate => Answer::failed(),
         Webhook::Mutate => Answer::allowed(),
+        Webhook::Validate | Webhook::Resources(_) => Answer::failed(),
     };
     answer.code = "Panic";
     answer
@@ -382,7 +332,7 @@ fn unknown_kind(request: &Request<'_>) -> Answer {
 /// Nothing runs without a pod spec; a custom kind's path that leads nowhere should be noticed.
 fn no_template(configured: Option<&str>) -> Answer {
     let warning = |path| format!("countersign found no pod template at {path}: nothing to verify");
-    configured.map_or_else(Answer::allowed, |path| Answer::warned(warning(path)))
+    configured.map_or_else(Answer::allowed, |path| Answer::warned(vec![warning(path)]))
 }
 
 /// kube-apiserver appends `?timeout=10s` to the webhook's URL.

@@ -1,14 +1,16 @@
 //! Decodes AdmissionReviews, finds their images, answers.
 
+mod body;
 mod handler;
 mod read;
+mod resources;
 mod respond;
 mod wire;
 mod workload;
 
 use std::future::Future;
 
-pub use handler::{Admission, Settings, router};
+pub use handler::{Admission, Settings, resources_router, router};
 pub use respond::Templates;
 pub use workload::{CustomKind, InvalidCustomKind, Kinds};
 

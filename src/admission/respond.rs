@@ -2,13 +2,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use countersign_verify::outcome::{Decision, Effect, Finding, PolicyVerdict, Unavailable};
+use countersign_verify::outcome::{Effect, Finding, PolicyVerdict};
 use countersign_verify::policy::Action;
 use serde::Serialize;
 
 use super::workload::Item;
 use crate::message;
-use crate::review::{ImageReview, ImageUse, Review, Subject};
+use crate::review::{ImageReview, Review, Subject};
 use crate::telemetry::Outcome;
 
 /// Longest warning, in characters; the API server may cut longer ones.
@@ -78,9 +78,9 @@ impl Answer {
         Self { outcome, code, status: None, warnings: Vec::new(), patch: None }
     }
 
-    /// Let in with a warning that is not about one image.
-    pub(super) fn warned(warning: String) -> Self {
-        let warnings = bounded(vec![warning]);
+    /// Let in with warnings that are not about one image.
+    pub(super) fn warned(warnings: Vec<String>) -> Self {
+        let warnings = bounded(warnings);
         Self { outcome: Outcome::Warned, warnings, ..Self::allowed() }
     }
 
@@ -161,21 +161,6 @@ fn pin(image: &ImageReview, item: Item<'_>) -> Option<Operation> {
     let reference = image.decision.reference.as_ref()?;
     let path = format!("/spec/{}/{}/{}", item.list.as_str(), item.index, item.list.member());
     Some(Operation { op: "replace", path, value: reference.with_digest(digest).to_string() })
-}
-
-/// A review in which nothing could be had in time: every image is refused as `unavailable`.
-pub(super) fn unavailable(uses: Vec<ImageUse>, unavailable: &Unavailable) -> Review {
-    let image = |usage: ImageUse| ImageReview {
-        decision: Decision {
-            reference: countersign_verify::image::Reference::parse(&usage.image).ok(),
-            digest: None,
-            verdicts: vec![PolicyVerdict::by_installation(Action::Deny, unavailable.clone())],
-        },
-        usage,
-        pin: None,
-        notes: Vec::new(),
-    };
-    Review { images: uses.into_iter().map(image).collect() }
 }
 
 /// Whether the image is let in, or would be if evidence could be had.

@@ -113,6 +113,11 @@ impl Kinds {
         Ok(kinds)
     }
 
+    /// Group and resource of every built-in kind: what webhooks' rules have to cover.
+    pub fn built_in() -> impl Iterator<Item = (&'static str, &'static str)> {
+        BUILT_IN.into_iter().map(|(group, _, resource, _)| (group, resource))
+    }
+
     fn custom(&self, custom: &CustomKind) -> Result<Shape, &'static str> {
         if custom.group.is_empty() || custom.kind.is_empty() {
             return Err("a custom kind needs its group and its kind");

@@ -58,6 +58,42 @@ fn structural(value: &mut Value) {
 mod tests {
     use std::path::Path;
 
+    use kube::CustomResourceExt;
+    use serde_json::Value;
+
+    use crate::api::{TrustPolicy, TrustSource};
+
+    /// Every field below `schema` without a description, by its path.
+    fn undescribed(schema: &Value, path: &str, found: &mut Vec<String>) {
+        let properties = schema["properties"].as_object();
+        for (name, field) in properties.into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            if field["description"].as_str().is_none_or(|text| text.trim().is_empty()) {
+                found.push(path.clone());
+            }
+            undescribed(field, &path, found);
+        }
+        for inner in ["items", "additionalProperties"] {
+            if schema[inner].is_object() {
+                undescribed(&schema[inner], path, found);
+            }
+        }
+    }
+
+    #[test]
+    fn kubectl_explain_has_a_text_for_every_field() {
+        for crd in [TrustPolicy::crd(), TrustSource::crd()] {
+            let crd = serde_json::to_value(crd).expect("JSON");
+            let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+            let kind = crd["spec"]["names"]["kind"].as_str().expect("a kind");
+            assert!(schema["description"].is_string(), "{kind}");
+            assert!(schema["properties"]["spec"]["properties"].is_object(), "{kind}");
+            let mut found = Vec::new();
+            undescribed(schema, kind, &mut found);
+            assert_eq!(found, Vec::<String>::new());
+        }
+    }
+
     #[test]
     fn the_checked_in_definitions_are_the_generated_ones() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/crds.yaml");

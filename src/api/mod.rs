@@ -10,7 +10,10 @@ mod files;
 mod policy;
 mod source;
 
-pub use compile::{Compiled, Connection, Credentials, Problem, Source, compile, connect};
+pub(crate) use compile::is_dns_subdomain;
+pub use compile::{
+    Compiled, Connection, Credentials, Problem, Source, compile, connect, is_namespace,
+};
 pub use crds::crds;
 pub use files::{FileProblem, LoadProblem, load, read};
 pub use policy::{
@@ -26,6 +29,7 @@ pub use source::{
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::ApiResource;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -33,6 +37,39 @@ use serde_json::Value;
 
 /// The API group and version of all resources.
 pub const API_VERSION: &str = "countersign.dev/v1alpha1";
+
+/// The kinds of resources that users write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// TrustPolicy.
+    Policy,
+    /// TrustSource.
+    Source,
+}
+
+impl Kind {
+    /// The kind of this API group and name.
+    pub fn of(group: &str, kind: &str) -> Option<Self> {
+        let ours = |it: &Self| group == "countersign.dev" && kind == it.as_str();
+        [Self::Policy, Self::Source].into_iter().find(ours)
+    }
+
+    /// Its name, as in `kind`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "TrustPolicy",
+            Self::Source => "TrustSource",
+        }
+    }
+
+    /// Where the API server has it.
+    pub fn resource(self) -> ApiResource {
+        match self {
+            Self::Policy => ApiResource::erase::<TrustPolicy>(&()),
+            Self::Source => ApiResource::erase::<TrustSource>(&()),
+        }
+    }
+}
 
 /// What Countersign says of a resource.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -51,7 +88,7 @@ pub struct Status {
 }
 
 /// A resource as read: its name, and its spec or why that cannot be read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Document<S> {
     /// `metadata.name`.
     pub name: String,
@@ -101,6 +138,13 @@ pub struct Resources {
 /// A Secret's data by key; its values are never printed.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SecretData(pub BTreeMap<String, Vec<u8>>);
+
+impl SecretData {
+    /// Of a Secret's data what a source can use; the rest is not kept.
+    pub fn of_use(data: impl Iterator<Item = (String, Vec<u8>)>) -> Self {
+        Self(data.filter(|(key, _)| compile::SECRET_KEYS.contains(&key.as_str())).collect())
+    }
+}
 
 impl std::fmt::Debug for SecretData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -2,6 +2,7 @@
 
 mod crds;
 mod pin;
+mod probe;
 mod serve;
 mod story;
 mod verify;
@@ -55,6 +56,10 @@ enum Command {
     Pin(pin::Args),
     /// Prints the custom resource definitions
     Crds,
+    /// Waits until a running Countersign is ready; for the chart's test.
+    /// Exit status: 0 ready, 2 wrong usage, 3 not ready in time
+    #[command(hide = true)]
+    Probe(probe::Args),
 }
 
 /// Runs the program with the process's arguments.
@@ -75,6 +80,7 @@ pub fn run() -> ExitCode {
                 Ok(()) => Exit::Done,
                 Err(error) => complain(&error),
             },
+            Command::Probe(args) => probe::run(args).await,
         }
     });
     exit.into()
@@ -84,4 +90,38 @@ pub fn run() -> ExitCode {
 fn complain(error: &dyn Display) -> Exit {
     eprintln!("countersign: {error}");
     Exit::Usage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(arguments: &[&str]) -> Option<String> {
+        let all = ["countersign"].iter().chain(arguments);
+        Cli::try_parse_from(all).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn serve_reads_its_policies_from_one_place() {
+        let serve = |more: &[&str]| {
+            let mut arguments = vec!["serve", "--tls-cert=c", "--tls-key=k"];
+            arguments.extend(more);
+            problem(&arguments)
+        };
+        assert_eq!(serve(&["--policies=p"]), None);
+        assert_eq!(serve(&["--kubernetes", "--system-namespace=n"]), None);
+        for (arguments, named) in [
+            (&[] as &[&str], "--kubernetes"),
+            (&["--kubernetes"], "--system-namespace"),
+            (&["--kubernetes", "--system-namespace=n", "--policies=p"], "cannot be used with"),
+            (&["--policies=p", "--watch-stale-after=2"], "--watch-stale-after"),
+        ] {
+            let said = serve(arguments);
+            assert!(
+                said.as_ref().is_some_and(|said| said.contains(named)),
+                "{arguments:?} {said:?}"
+            );
+        }
+        assert!(problem(&["verify", "image"]).is_some_and(|said| said.contains("--policies")));
+    }
 }

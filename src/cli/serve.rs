@@ -1,40 +1,55 @@
 //! `countersign serve`: the webhooks.
 
+mod keeping;
+
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use clap::ArgGroup;
+use futures_util::future::BoxFuture;
+use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, complain};
 use crate::admission::{self, Admission, CustomKind, Kinds, Settings, Templates};
+use crate::cluster::{self, Cluster};
 use crate::config::ReviewArgs;
 use crate::http;
+use crate::review::Reviewer;
 use crate::server::{Readiness, ServeConfig, Server};
+use crate::snapshot::Snapshot;
 use crate::telemetry::{self, DecisionLog, Format, Lines, Metrics};
 use crate::watch::Watch;
+use keeping::KeepingArgs;
 
 /// How long the last lines of the log may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("from").required(true).args(["policies", "kubernetes"]))]
 pub(super) struct Args {
+    /// A file or folder of TrustPolicy and TrustSource resources, and of the ConfigMaps and
+    /// Secrets that they name, in YAML or JSON; may repeat; read again when it changes
+    #[arg(long, value_name = "FILE|DIR", env = "COUNTERSIGN_POLICIES")]
+    policies: Vec<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     #[command(flatten)]
     review: ReviewArgs,
-    /// Where the API server reaches the webhooks, at /validate and /mutate
+    /// Where the API server reaches the webhooks, at /validate and /mutate, and in a cluster at
+    /// /resources
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
     /// Where /livez, /readyz and /metrics answer, without TLS
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
     probe_listen: SocketAddr,
-    /// The serving certificate and its chain, in PEM; read again when it changes
-    #[arg(long, value_name = "FILE")]
-    tls_cert: PathBuf,
-    /// The serving certificate's key, in PEM; read again when it changes
-    #[arg(long, value_name = "FILE")]
-    tls_key: PathBuf,
+    #[command(flatten)]
+    keeping: KeepingArgs,
     /// Authorities of client certificates, in PEM; where set, the API server has to show one
     #[arg(long, value_name = "FILE")]
     client_ca: Option<PathBuf>,
@@ -57,6 +72,20 @@ pub(super) struct Args {
     log: String,
 }
 
+#[derive(Debug, clap::Args)]
+struct ClusterArgs {
+    /// Read TrustPolicies and TrustSources, and the namespaces' labels, from the API server that
+    /// KUBECONFIG or the pod's service account names
+    #[arg(long, requires = "system_namespace")]
+    kubernetes: bool,
+    /// Countersign's own namespace: TrustSources name ConfigMaps and Secrets in it
+    #[arg(long, value_name = "NS", env = "POD_NAMESPACE")]
+    system_namespace: Option<String>,
+    /// Where nothing was heard from the API server for so many seconds, nothing is admitted
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(3..=3600))]
+    watch_stale_after: u64,
+}
+
 pub(super) async fn run(args: Args) -> Exit {
     let lines = match Lines::stderr() {
         Ok(lines) => lines,
@@ -71,36 +100,104 @@ pub(super) async fn run(args: Args) -> Exit {
 }
 
 async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
-    let one = |error: &dyn std::fmt::Display| vec![error.to_string()];
-    telemetry::init(args.log_format, &args.log, lines).map_err(|error| one(&error))?;
+    telemetry::init(args.log_format, &args.log, lines).map_err(one)?;
     let mut registry = Registry::with_prefix("countersign");
     let metrics = Metrics::register(&mut registry);
     Metrics::watch_lines(&mut registry, lines);
 
-    let kinds = Kinds::new(&args.custom_kind).map_err(|error| one(&error))?;
-    let (watch, snapshot) = Watch::start(args.review.policies.clone(), args.review.registries())?;
-    let reviewer = Arc::new(args.review.reviewer(snapshot).map_err(|error| one(&error))?);
+    let namespace =
+        args.cluster.kubernetes.then(|| args.cluster.system_namespace.clone()).flatten();
+    let keeping = args.keeping.clone().checked(namespace.as_deref())?;
+    let client = match args.cluster.kubernetes {
+        true => Some(Client::try_default().await.map_err(one)?),
+        false => None,
+    };
+    let readiness = Readiness::new();
+    let keeping = keeping.prepare(client.as_ref(), &readiness, &metrics)?;
+    let kinds = Kinds::new(&args.custom_kind).map_err(one)?;
+    let Source { reviewer, latest, following } = match &client {
+        Some(client) => from_cluster(&args, client.clone(), &readiness, keeping.holds())?,
+        None => from_files(&args)?,
+    };
     let deadline = Duration::from_secs(args.deadline);
     let settings = Settings { templates: args.templates, deadline, ..Settings::new(kinds) };
     let log = DecisionLog::new(lines.clone());
-    let admission = Admission::new(Arc::clone(&reviewer), settings, metrics.clone(), log);
+    let admission = Arc::new(Admission::new(reviewer, settings, metrics.clone(), log));
+    let resources = latest.map(|latest| admission::resources_router(admission.clone(), latest));
+    let router = admission::router(admission).merge(resources.unwrap_or_else(Router::new));
 
     let config = ServeConfig {
         client_ca: args.client_ca,
-        ..ServeConfig::new(args.listen, args.probe_listen, args.tls_cert, args.tls_key)
+        ..ServeConfig::new(args.listen, args.probe_listen, keeping.origin())
     };
-    let server = Server::bind(config, metrics).map_err(|error| one(&error))?;
+    let server = Server::bind(config, metrics).map_err(one)?;
     let listening = (server.webhook_address(), server.probe_address());
     if let (Ok(webhooks), Ok(probes)) = listening {
         tracing::info!(%webhooks, %probes, "listening");
     }
     http::read_system_certificates();
-    let shutdown = shutdown().map_err(|error| one(&error))?;
-    let following = tokio::spawn(watch.follow(reviewer));
-    let router = admission::router(Arc::new(admission));
-    let served = server.run(router, Readiness::new(), Arc::new(registry), shutdown).await;
-    following.abort();
-    served.map_err(|error| one(&error))
+    let shutdown = self::shutdown().map_err(one)?;
+    let kept = keeping.start(self::shutdown().map_err(one)?);
+    let mut following = tokio::spawn(following);
+    tokio::select! {
+        served = server.run(router, readiness, Arc::new(registry), shutdown) => {
+            following.abort();
+            kept.end().await;
+            served.map_err(one)
+        }
+        // Policies that are followed no more would answer for ever.
+        ended = &mut following => {
+            let how = ended.err().map_or_else(String::new, |error| format!(": {error}"));
+            Err(vec![format!("following the policies ended, which is a bug{how}")])
+        }
+    }
+}
+
+/// Where policies come from.
+struct Source {
+    reviewer: Arc<Reviewer>,
+    /// What resources are checked against at admission; files are not admitted.
+    latest: Option<Arc<cluster::Latest>>,
+    /// Puts every change in place, for ever.
+    following: BoxFuture<'static, ()>,
+}
+
+fn from_files(args: &Args) -> Result<Source, Vec<String>> {
+    let (watch, snapshot) = Watch::start(args.policies.clone(), args.review.registries())?;
+    let reviewer = Arc::new(args.review.reviewer(snapshot).map_err(one)?);
+    let following = Box::pin(watch.follow(Arc::clone(&reviewer)));
+    Ok(Source { reviewer, latest: None, following })
+}
+
+fn from_cluster(
+    args: &Args,
+    client: Client,
+    readiness: &Readiness,
+    leads: tokio::sync::watch::Receiver<bool>,
+) -> Result<Source, Vec<String>> {
+    let cluster = Cluster::new(
+        client,
+        cluster::Settings {
+            system_namespace: args.cluster.system_namespace.clone().unwrap_or_default(),
+            stale_after: Duration::from_secs(args.cluster.watch_stale_after),
+            registries: args.review.registries(),
+        },
+    );
+    let reviewer = args.review.reviewer(Snapshot::default()).map_err(one)?;
+    let reviewer = Arc::new(reviewer.in_cluster(cluster.view()));
+    let latest = Some(cluster.latest());
+    readiness.hold("policies", "they have not been listed yet");
+    let following = {
+        let (reviewer, readiness) = (Arc::clone(&reviewer), readiness.clone());
+        async move {
+            cluster.follow(reviewer, readiness, leads).await;
+        }
+    };
+    Ok(Source { reviewer, latest, following: Box::pin(following) })
+}
+
+fn one(error: impl Display) -> Vec<String> {
+    vec![error.to_string()]
 }
 
 /// Ready when the process is asked to stop.

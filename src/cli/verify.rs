@@ -1,6 +1,7 @@
 //! `countersign verify`: the webhook's verdict without a cluster.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ const SIDE_BY_SIDE: usize = 8;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// A file or folder of TrustPolicy and TrustSource resources, and of the ConfigMaps and
+    /// Secrets that they name, in YAML or JSON; may repeat
+    #[arg(long, value_name = "FILE|DIR", env = "COUNTERSIGN_POLICIES", required = true)]
+    policies: Vec<PathBuf>,
     #[command(flatten)]
     review: ReviewArgs,
     /// The namespace that the images are meant for
@@ -48,7 +53,7 @@ enum Output {
 }
 
 pub(super) async fn run(args: Args) -> Exit {
-    let compiled = match api::load(&args.review.policies, Timestamp::now()) {
+    let compiled = match api::load(&args.policies, Timestamp::now()) {
         Ok(compiled) => compiled,
         Err(problems) => return problems.iter().fold(Exit::Usage, |_, problem| complain(problem)),
     };

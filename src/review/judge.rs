@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::evidence::Evidence;
 use super::{ImageReview, ImageUse, Request, Subject};
+use crate::cluster::Labels;
 use crate::message;
 use crate::snapshot::Snapshot;
 
@@ -20,6 +21,8 @@ pub struct Question<'a> {
     pub snapshot: &'a Snapshot,
     /// The request.
     pub request: &'a Request<'a>,
+    /// The labels of the namespace that asks; `None` where they are not known.
+    pub labels: Option<&'a Labels>,
     /// What happens to images that no `Deny` policy matches.
     pub unmatched: Action,
 }
@@ -35,6 +38,11 @@ impl<'a> Plan<'a> {
     pub(super) fn to_verify(&self) -> Option<&Reference> {
         let (reference, selected) = self.image.as_ref().ok()?;
         selected.iter().any(|it| matches!(it.policy.rule, Rule::Verify { .. })).then_some(reference)
+    }
+
+    /// Whether no policy's matching hangs on labels that are not known.
+    pub(super) fn is_certain(&self) -> bool {
+        self.image.iter().flat_map(|(_, selected)| selected).all(|selected| selected.certain)
     }
 
     /// Every authority that is asked about the image.
@@ -55,7 +63,7 @@ pub(super) fn authorities(policy: &Policy) -> &[Authority] {
 
 impl<'a> Question<'a> {
     fn namespace(&self) -> Namespace<'a> {
-        Namespace { name: self.request.namespace, labels: None }
+        Namespace { name: self.request.namespace, labels: self.labels }
     }
 
     pub(super) fn plan(&self, usage: &'a ImageUse) -> Plan<'a> {

@@ -107,3 +107,61 @@ async fn what_is_no_reference_is_denied_and_quoted_in_one_short_line() {
     assert_eq!(refusal.lines().count(), 1, "{refusal}");
     assert!(refusal.len() < 2000, "{}", refusal.len());
 }
+
+/// The reviewer in a cluster whose API server answers `answer`; and what is known of the cluster.
+fn in_cluster(
+    yaml: &str,
+    unmatched: Action,
+    answer: impl Fn(&str) -> Option<(u16, String)> + Clone + Send + 'static,
+) -> (Arc<Reviewer>, Arc<View>) {
+    let (client, _) = crate::cluster::testing::api_server(answer);
+    let view = Arc::new(View::of_test(client));
+    let reviewer = Arc::into_inner(reviewer(yaml, unmatched)).expect("one reference");
+    (Arc::new(reviewer.in_cluster(Arc::clone(&view))), view)
+}
+
+fn labelled(env: &str) -> Option<(u16, String)> {
+    let metadata = serde_json::json!({"name": "any", "labels": {"env": env}});
+    Some((200, serde_json::json!({"metadata": metadata}).to_string()))
+}
+
+#[tokio::test]
+async fn k11_policies_that_may_be_outdated_let_nothing_in_whatever_they_say() {
+    let everywhere = allow_unverified("");
+    for unmatched in [Action::Deny, Action::Warn, Action::Audit] {
+        let (reviewer, view) = in_cluster(&everywhere, unmatched, |_| None);
+        let image = review(&reviewer, Some("dev"), "nginx:1").await;
+        assert_eq!(image.decision.effect(), Effect::Deny);
+        assert_eq!(codes(&image), ["PoliciesUnavailable"]);
+        assert!(image.decision.denied_for_want_of_evidence());
+        view.freshness.put_in_place(true);
+        let image = review(&reviewer, Some("dev"), "nginx:1").await;
+        assert_eq!(image.decision.effect(), Effect::Allow);
+    }
+}
+
+#[tokio::test]
+async fn k14_a_namespace_that_is_not_known_yet_is_looked_up_if_a_policy_asks_for_its_labels() {
+    let by_label = allow_unverified("env: dev");
+    for (answer, wanted) in [
+        (labelled("dev"), Effect::Allow),
+        (labelled("prod"), Effect::Deny),
+        (None, Effect::Deny),
+        (Some((404, "{}".to_owned())), Effect::Deny),
+    ] {
+        let said = answer.clone();
+        let (reviewer, view) = in_cluster(&by_label, Action::Deny, move |_| answer.clone());
+        view.freshness.put_in_place(true);
+        let image = review(&reviewer, Some("dev"), "nginx:1").await;
+        assert_eq!(image.decision.effect(), wanted, "{said:?}");
+        if said.is_none_or(|(status, _)| status != 200) {
+            assert_eq!(codes(&image), ["NamespaceUnavailable"]);
+        }
+    }
+    let nobody = |_: &str| panic!("no policy asks for labels");
+    let by_name = allow_unverified("kubernetes.io/metadata.name: dev");
+    let (reviewer, view) = in_cluster(&by_name, Action::Deny, nobody);
+    view.freshness.put_in_place(true);
+    let image = review(&reviewer, Some("dev"), "nginx:1").await;
+    assert_eq!(image.decision.effect(), Effect::Allow);
+}

@@ -18,7 +18,7 @@ use axum_server::tls_rustls::RustlsAcceptor;
 use prometheus_client::registry::Registry;
 
 pub use probes::Readiness;
-pub use tls::TlsError;
+pub use tls::{CERTIFICATE, CheckedPair, Pair, PairOrigin, TlsError, certificates};
 
 use crate::telemetry::Metrics;
 use connections::{Capped, Connections};
@@ -37,13 +37,11 @@ pub struct ServeConfig {
     pub listen: SocketAddr,
     /// Where `/livez`, `/readyz` and `/metrics` listen, plain HTTP.
     pub probe_listen: SocketAddr,
-    /// The serving certificate and its chain, leaf first, in PEM.
-    pub tls_cert: PathBuf,
-    /// Its private key, in PEM.
-    pub tls_key: PathBuf,
+    /// The serving certificate and its key.
+    pub pair: PairOrigin,
     /// Where set, clients need a certificate of one of these authorities, in PEM.
     pub client_ca: Option<PathBuf>,
-    /// How often the files are looked at for changes.
+    /// How often the certificates are looked at for changes.
     pub reload_every: Duration,
     /// How long to serve on after readiness is withdrawn, until nobody sends new connections.
     pub drain_delay: Duration,
@@ -54,18 +52,12 @@ pub struct ServeConfig {
 }
 
 impl ServeConfig {
-    /// Files looked at every second, drained for 3 s and 10 s, at most 4096 connections.
-    pub fn new(
-        listen: SocketAddr,
-        probe_listen: SocketAddr,
-        tls_cert: PathBuf,
-        tls_key: PathBuf,
-    ) -> Self {
+    /// Certificates looked at every second, drained for 3 s and 10 s, at most 4096 connections.
+    pub fn new(listen: SocketAddr, probe_listen: SocketAddr, pair: PairOrigin) -> Self {
         Self {
             listen,
             probe_listen,
-            tls_cert,
-            tls_key,
+            pair,
             client_ca: None,
             reload_every: Duration::from_secs(1),
             drain_delay: Duration::from_secs(3),
@@ -175,7 +167,7 @@ impl Server {
         let served = tokio::select! {
             served = server.serve(router.into_make_service()) => served,
             never = drain => never,
-            never = certificates.keep_current() => never,
+            never = certificates.keep_current(readiness.clone()) => never,
         };
         probe_handle.shutdown();
         // It ends by itself now; a probe that is being answered is not worth waiting for.

@@ -7,7 +7,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use base64::Engine;
-use countersign::admission::{Admission, CustomKind, Decide, Kinds, Settings, Templates, router};
+use countersign::admission::{
+    Admission, CustomKind, Decide, Kinds, Settings, Templates, resources_router, router,
+};
+use countersign::api::{Document, Resources};
+use countersign::cluster::Latest;
 use countersign::review::{ImageReview, ImageUse, Request, Review, Subject};
 use countersign::telemetry::{self, DecisionLog, Format, Lines, Metrics};
 use countersign_verify::image::{Digest, Reference};
@@ -147,8 +151,9 @@ impl Harness {
         let sink = Sink::default();
         let lines = Lines::to(sink.clone()).unwrap();
         let log = DecisionLog::new(lines.clone());
-        let admission = Admission::new(script.clone(), settings, metrics, log);
-        Self { router: router(Arc::new(admission)), script, lines, sink, registry }
+        let admission = Arc::new(Admission::new(script.clone(), settings, metrics, log));
+        let resources = resources_router(admission.clone(), Arc::new(Latest::new(resources())));
+        Self { router: router(admission).merge(resources), script, lines, sink, registry }
     }
 
     pub(crate) fn warning_templates() -> Self {
@@ -215,6 +220,14 @@ impl Harness {
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
         text
     }
+}
+
+/// The source `known`, which compiles.
+fn resources() -> Resources {
+    let pin =
+        json!({"name": "all", "repositories": ["r.example/api"], "rootKeyIDs": ["0".repeat(64)]});
+    let spec = json!({"notary": {"url": "https://notary.example", "pins": [pin]}});
+    Resources { sources: vec![Document::new("known", None, spec)], ..Resources::default() }
 }
 
 /// The review with its request's members in kube-apiserver's order.

@@ -5,5 +5,6 @@ mod answers;
 mod harness;
 mod hostile;
 mod limits;
+mod resources;
 mod updates;
 mod workloads;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use countersign::server::PairOrigin;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::harness::{Pair, Running, builder, client, start, until};
@@ -86,8 +87,10 @@ async fn a_swapped_symlink_is_noticed_as_kubelet_swaps_it() {
             folder.write(&format!("{name}/tls.key"), &pair.key);
         }
         std::os::unix::fs::symlink("one", folder.0.join("..data")).unwrap();
-        config.tls_cert = folder.0.join("..data/tls.crt");
-        config.tls_key = folder.0.join("..data/tls.key");
+        config.pair = PairOrigin::Files {
+            certificate: folder.0.join("..data/tls.crt"),
+            key: folder.0.join("..data/tls.key"),
+        };
     });
     assert!(serves(&server, &first).await);
     std::os::unix::fs::symlink("two", server.folder.0.join("..tmp")).unwrap();

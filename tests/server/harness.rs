@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
-use countersign::server::{Readiness, ServeConfig, ServeError, Server};
+use countersign::server::{PairOrigin, Readiness, ServeConfig, ServeError, Server};
 use countersign::telemetry::Metrics;
 use prometheus_client::registry::Registry;
 use rcgen::{CertificateParams, CertifiedKey, KeyPair};
@@ -103,7 +103,8 @@ pub(crate) fn start_with(
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let folder = Folder::new();
     let (certificate, key) = folder.write_pair(pair);
-    let mut config = ServeConfig::new(any_port(), any_port(), certificate, key);
+    let mut config =
+        ServeConfig::new(any_port(), any_port(), PairOrigin::Files { certificate, key });
     config.reload_every = Duration::from_millis(20);
     config.drain_delay = Duration::from_millis(500);
     change(&mut config, &folder);

@@ -1,12 +1,17 @@
 //! What cannot work is told at the start; probes and metrics are there.
 
 use std::net::TcpListener;
+use std::path::Path;
 
-use countersign::server::{ServeConfig, Server};
+use countersign::server::{PairOrigin, ServeConfig, Server};
 use countersign::telemetry::Metrics;
 use prometheus_client::registry::Registry;
 
 use crate::harness::{Folder, Pair, any_port, client, start};
+
+fn files(certificate: &Path, key: &Path) -> PairOrigin {
+    PairOrigin::Files { certificate: certificate.to_owned(), key: key.to_owned() }
+}
 
 fn refused(config: ServeConfig) -> String {
     let metrics = Metrics::register(&mut Registry::default());
@@ -23,7 +28,7 @@ fn a_pair_that_cannot_be_used_is_named_at_the_start() {
     let other_key = folder.write("other.key", &other.key);
     let absent = folder.0.join("absent");
     let config = |certificate: &std::path::PathBuf, key: &std::path::PathBuf| {
-        ServeConfig::new(any_port(), any_port(), certificate.clone(), key.clone())
+        ServeConfig::new(any_port(), any_port(), files(certificate, key))
     };
     for (config, named) in [
         (config(&absent, &key), &absent),
@@ -49,10 +54,10 @@ fn a_port_in_use_is_named_at_the_start() {
     let (certificate, key) = folder.write_pair(&Pair::new());
     let held = TcpListener::bind(any_port()).unwrap();
     let address = held.local_addr().unwrap();
-    let webhooks = ServeConfig::new(address, any_port(), certificate.clone(), key.clone());
+    let webhooks = ServeConfig::new(address, any_port(), files(&certificate, &key));
     let error = refused(webhooks);
     assert!(error.contains(&address.to_string()) && error.contains("for webhooks"), "{error}");
-    let probes = ServeConfig::new(any_port(), address, certificate, key);
+    let probes = ServeConfig::new(any_port(), address, files(&certificate, &key));
     let error = refused(probes);
     assert!(error.contains(&address.to_string()) && error.contains("for probes"), "{error}");
 }

@@ -23,7 +23,7 @@ pub(super) fn public_keys(field: &str, pems: &[String]) -> Result<Vec<Vec<u8>>, 
     let mut keys = Vec::new();
     for (index, pem) in pems.iter().enumerate() {
         let item = format!("{field}[{index}]");
-        let key = public_key(pem).map_err(|reason| Wrong { field: item.clone(), reason })?;
+        let key = public_key(pem).map_err(|reason| Wrong::new(&item, reason))?;
         if keys.contains(&key) {
             return wrong(item, "it is listed twice; one key counts once");
         }
@@ -42,7 +42,7 @@ pub(super) fn authorities(
     let mut authorities = Vec::new();
     for (index, pem) in pems.iter().enumerate() {
         let item = format!("{field}[{index}]");
-        let der = authority(pem, now).map_err(|reason| Wrong { field: item.clone(), reason })?;
+        let der = authority(pem, now).map_err(|reason| Wrong::new(&item, reason))?;
         if authorities.contains(&der) {
             return wrong(item, "it is listed twice; remove one");
         }

@@ -13,6 +13,9 @@ use crate::registry::DockerAuth;
 /// The key under which Kubernetes keeps a `kubernetes.io/dockerconfigjson`.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
+/// The keys of Secrets that are read.
+pub(in crate::api) const SECRET_KEYS: [&str; 4] = [DOCKER_CONFIG, "username", "password", "host"];
+
 pub(super) fn compile(
     spec: Option<&ConnectionSpec>,
     url: &Url,
@@ -20,11 +23,13 @@ pub(super) fn compile(
 ) -> Result<Connection, Wrong> {
     let Some(spec) = spec else { return Ok(Connection::default()) };
     let ca_pem = match &spec.ca_config_map_ref {
-        Some(reference) => Some(ca(reference, resources)?),
+        Some(reference) => Some(ca(reference, resources).map_err(Wrong::elsewhere)?),
         None => None,
     };
     let credentials = match &spec.credentials_secret_ref {
-        Some(reference) => Some(credentials(&reference.name, url, resources)?),
+        Some(reference) => {
+            Some(credentials(&reference.name, url, resources).map_err(Wrong::elsewhere)?)
+        }
         None => None,
     };
     Ok(Connection { ca_pem, credentials, token_hosts: token_hosts(&spec.token_hosts)? })
@@ -44,9 +49,8 @@ fn ca(reference: &ConfigMapKey, resources: &Resources) -> Result<Vec<u8>, Wrong>
     let Some(pem) = data.get(key) else {
         return wrong(field, format!("ConfigMap \"{name}\" has no key \"{key}\""));
     };
-    certificates::check_bundle(pem).map_err(|reason| Wrong {
-        field: field.to_owned(),
-        reason: format!("key \"{key}\" of ConfigMap \"{name}\": {reason}"),
+    certificates::check_bundle(pem).map_err(|reason| {
+        Wrong::new(field, format!("key \"{key}\" of ConfigMap \"{name}\": {reason}"))
     })?;
     Ok(pem.clone())
 }
@@ -65,10 +69,8 @@ fn credentials(name: &str, url: &Url, resources: &Resources) -> Result<Credentia
         Some(config) => docker_config(config),
         None => basic_auth(secret).map(|credentials| vec![credentials]),
     };
-    let credentials = read.map_err(|reason| Wrong {
-        field: field.to_owned(),
-        reason: format!("Secret \"{name}\": {reason}"),
-    })?;
+    let credentials =
+        read.map_err(|reason| Wrong::new(field, format!("Secret \"{name}\": {reason}")))?;
     // The Secret, not the source, says where its credentials may go: a source that is pointed at
     // another server must not take them there.
     let host = authority(url);
@@ -144,12 +146,10 @@ fn token_hosts(texts: &[String]) -> Result<Vec<String>, Wrong> {
     }
     let token_host = |(index, text): (usize, &String)| {
         let plain = !text.contains(['/', '?', '#', '@', '*', ' ']);
-        host(text).filter(|_| plain).ok_or_else(|| Wrong {
-            field: format!("{field}[{index}]"),
-            reason: format!(
-                "\"{}\" is not a host with its port, as auth.example.com",
-                text.escape_debug()
-            ),
+        host(text).filter(|_| plain).ok_or_else(|| {
+            let text = text.escape_debug();
+            let reason = format!("\"{text}\" is not a host with its port, as auth.example.com");
+            Wrong::new(format!("{field}[{index}]"), reason)
         })
     };
     texts.iter().enumerate().map(token_host).collect()

@@ -6,7 +6,9 @@ mod policy;
 mod scope;
 mod source;
 
-pub(in crate::api) use scope::is_dns_subdomain;
+pub(in crate::api) use connection::SECRET_KEYS;
+pub(crate) use scope::is_dns_subdomain;
+pub use scope::is_namespace;
 pub use source::connect;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +23,7 @@ use countersign_verify::policy::Policy;
 use jiff::Timestamp;
 use url::Url;
 
-use super::{Document, Resources, bounds};
+use super::{Document, Kind, Resources, bounds};
 
 /// The validated forms of all resources.
 #[derive(Debug, Default)]
@@ -101,6 +103,11 @@ pub struct Problem {
     pub field: String,
     /// What is wrong with it, and what to do.
     pub reason: String,
+    /// The code of the denial that it makes, as `InvalidPolicy`.
+    pub code: &'static str,
+    /// Whether the fault is with another object that the resource names, which may be made or
+    /// mended later: the order of creation does not matter.
+    pub elsewhere: bool,
 }
 
 impl fmt::Display for Problem {
@@ -117,13 +124,25 @@ impl fmt::Display for Problem {
 struct Wrong {
     field: String,
     reason: String,
+    code: &'static str,
+    elsewhere: bool,
 }
 
 fn wrong<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, Wrong> {
-    Err(Wrong { field: field.into(), reason: reason.into() })
+    Err(Wrong::new(field, reason))
 }
 
 impl Wrong {
+    fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        let (field, reason) = (field.into(), reason.into());
+        Self { field, reason, code: "InvalidPolicy", elsewhere: false }
+    }
+
+    /// The same, where the fault is with another object that the field names.
+    fn elsewhere(self) -> Self {
+        Self { elsewhere: true, ..self }
+    }
+
     fn problem<S>(&self, kind: &'static str, document: &Document<S>) -> Problem {
         Problem {
             kind,
@@ -131,6 +150,8 @@ impl Wrong {
             place: document.place.clone(),
             field: self.field.clone(),
             reason: self.reason.clone(),
+            code: self.code,
+            elsewhere: self.elsewhere,
         }
     }
 }
@@ -147,10 +168,8 @@ pub fn compile(resources: &Resources, now: Timestamp) -> Compiled {
     for document in &resources.policies {
         let (mut policy, mut wrongs) = policy::compile(document, &sources);
         if duplicates.contains(document.name.as_str()) {
-            let duplicate = Wrong {
-                field: "metadata.name".to_owned(),
-                reason: "another TrustPolicy has this name; rename one".to_owned(),
-            };
+            let duplicate =
+                Wrong::new("metadata.name", "another TrustPolicy has this name; rename one");
             policy.rule = policy::invalid(&duplicate);
             wrongs.insert(0, duplicate);
         }
@@ -164,8 +183,8 @@ pub fn compile(resources: &Resources, now: Timestamp) -> Compiled {
     compiled
 }
 
-const POLICY: &str = "TrustPolicy";
-const SOURCE: &str = "TrustSource";
+const POLICY: &str = Kind::Policy.as_str();
+const SOURCE: &str = Kind::Source.as_str();
 
 /// The names that occur more than once.
 fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
@@ -241,9 +260,9 @@ fn name_patterns(field: &str, texts: &[String]) -> Result<Vec<Pattern>, Wrong> {
 
 fn patterns(field: &str, texts: &[String]) -> Result<Vec<Pattern>, Wrong> {
     let pattern = |(index, text): (usize, &String)| {
-        Pattern::parse(text).map_err(|error| Wrong {
-            field: format!("{field}[{index}]"),
-            reason: format!("\"{}\" is not a pattern: {error}", text.escape_debug()),
+        Pattern::parse(text).map_err(|error| {
+            let reason = format!("\"{}\" is not a pattern: {error}", text.escape_debug());
+            Wrong::new(format!("{field}[{index}]"), reason)
         })
     };
     if texts.len() > bounds::PATTERNS {

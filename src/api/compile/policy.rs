@@ -19,7 +19,7 @@ use crate::api::{
 pub(super) type Sources = BTreeMap<String, Result<Source, Denial>>;
 
 pub(super) fn invalid(wrong: &Wrong) -> Rule {
-    let Wrong { field, reason } = wrong.clone();
+    let Wrong { field, reason, .. } = wrong.clone();
     Rule::Invalid(Denial::InvalidPolicy { field, reason })
 }
 
@@ -41,9 +41,7 @@ pub(super) fn compile(
     let rule = match (wrongs.first(), rule) {
         (None, Some(rule)) => rule,
         (Some(wrong), _) => invalid(wrong),
-        (None, None) => {
-            invalid(&Wrong { field: "spec".to_owned(), reason: "unreadable".to_owned() })
-        }
+        (None, None) => invalid(&Wrong::new("spec", "unreadable")),
     };
     wrongs.append(&mut source_wrongs);
     let policy = Policy {
@@ -83,7 +81,7 @@ fn action(name: ActionName) -> Action {
 /// Its scope and action hold as far as they can be read on their own.
 fn unreadable_policy(name: &str, unreadable: &Unreadable) -> (Policy, Vec<Wrong>) {
     let Unreadable { field, reason, spec } = unreadable;
-    let mut wrongs = vec![Wrong { field: field.clone(), reason: reason.clone() }];
+    let mut wrongs = vec![Wrong::new(field, reason)];
     let part = |field: &str| spec.get(field).cloned().unwrap_or_default();
     let scope = match serde_json::from_value::<Match>(part("match")) {
         Ok(scope) => {
@@ -206,7 +204,8 @@ fn authority(
     };
     if let Err(denial) = &pins {
         let field = format!("{field}.sourceRef.name");
-        source_wrongs.push(Wrong { field, reason: denial.to_string() });
+        let wrong = Wrong::new(field, denial.to_string()).elsewhere();
+        source_wrongs.push(Wrong { code: denial.code(), ..wrong });
     }
     Ok(Authority { name: spec.name.clone(), source: source_name, pins, lookup })
 }
@@ -264,12 +263,10 @@ fn exception(field: &str, spec: &ExceptionSpec) -> Result<Exception, Wrong> {
             ),
         );
     }
-    let expires: Timestamp = spec.expires_at.parse().map_err(|_| Wrong {
-        field: format!("{field}.expiresAt"),
-        reason: format!(
-            "\"{}\" is not a time in RFC 3339, as 2026-12-01T00:00:00Z",
-            spec.expires_at.escape_debug()
-        ),
+    let expires: Timestamp = spec.expires_at.parse().map_err(|_| {
+        let time = spec.expires_at.escape_debug();
+        let reason = format!("\"{time}\" is not a time in RFC 3339, as 2026-12-01T00:00:00Z");
+        Wrong::new(format!("{field}.expiresAt"), reason)
     })?;
     check_reason(&format!("{field}.reason"), &spec.reason)?;
     Ok(Exception {

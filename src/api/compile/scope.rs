@@ -126,12 +126,12 @@ fn is_label_text(text: &str) -> bool {
 }
 
 /// A name of a Kubernetes object.
-pub(in crate::api) fn is_dns_subdomain(text: &str) -> bool {
+pub(crate) fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= bounds::OBJECT_NAME_CHARS && text.split('.').all(|label| is_dns_label(label, 253))
 }
 
-/// A name of a namespace.
-pub(super) fn is_namespace(text: &str) -> bool {
+/// Whether a text can be a namespace's name.
+pub fn is_namespace(text: &str) -> bool {
     is_dns_label(text, 63)
 }
 

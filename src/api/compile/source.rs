@@ -68,9 +68,9 @@ fn compile(
 pub fn connect(
     document: &Document<TrustSourceSpec>,
     resources: &Resources,
-) -> Result<(Url, Connection), Problem> {
+) -> Result<(Url, Connection), Box<Problem>> {
     let server = notary(document).and_then(|(spec, notary)| server(spec, notary, resources));
-    server.map_err(|wrong| wrong.problem(SOURCE, document))
+    server.map_err(|wrong| Box::new(wrong.problem(SOURCE, document)))
 }
 
 fn notary(

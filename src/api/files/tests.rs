@@ -291,3 +291,19 @@ fn examples_in_the_documentation_compile() {
     let compiled = load(&folder.paths(), now());
     assert!(compiled.is_ok(), "{compiled:?}");
 }
+
+#[test]
+fn the_examples_to_deploy_compile() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples");
+    let compiled = load(std::slice::from_ref(&examples), now());
+    assert!(compiled.is_ok(), "{compiled:?}");
+    // Each on its own, beside the source that it names, as somebody picks one.
+    for entry in fs::read_dir(&examples).unwrap() {
+        let path = entry.unwrap().path();
+        if path.ends_with("source.yaml") {
+            continue;
+        }
+        let compiled = load(&[examples.join("source.yaml"), path.clone()], now());
+        assert!(compiled.is_ok(), "{}: {compiled:?}", path.display());
+    }
+}

@@ -75,7 +75,8 @@ async fn sources_that_differ_in_their_names_only_answer_each_for_itself() {
         .collect();
     let deadline = Instant::now() + Duration::from_secs(8);
     let request = Request { namespace: None, subject: Subject::Pod, uses: &uses, deadline };
-    let question = Question { snapshot: &snapshot, request: &request, unmatched: Action::Deny };
+    let question =
+        Question { snapshot: &snapshot, request: &request, labels: None, unmatched: Action::Deny };
     let plans: Vec<_> = uses.iter().map(|usage| question.plan(usage)).collect();
     let evidence = reviewer().gather(&snapshot, &plans, deadline).await;
     for number in 0..1_000 {

@@ -48,6 +48,13 @@ pub enum Unavailable {
         /// The namespace's name; `-` where the request has none.
         namespace: String,
     },
+    /// The policies that are known may not be those that hold: what the API server has could not
+    /// be read, or nothing was heard of it for too long.
+    #[error("the TrustPolicies that hold now are not known")]
+    PoliciesUnavailable {
+        /// What is not known.
+        cause: String,
+    },
     /// The review's time was over.
     #[error("not answered within the review's deadline")]
     DeadlineExceeded,
@@ -60,9 +67,9 @@ impl Unavailable {
     /// What happened, where more is known than users are told.
     pub fn cause(&self) -> Option<&str> {
         match self {
-            Self::RegistryUnavailable { cause, .. } | Self::SourceUnavailable { cause, .. } => {
-                Some(cause)
-            }
+            Self::RegistryUnavailable { cause, .. }
+            | Self::SourceUnavailable { cause, .. }
+            | Self::PoliciesUnavailable { cause } => Some(cause),
             _ => None,
         }
     }
@@ -76,6 +83,7 @@ impl Unavailable {
             Self::SourceStale { .. } => "SourceStale",
             Self::CredentialsUnavailable { .. } => "CredentialsUnavailable",
             Self::NamespaceUnavailable { .. } => "NamespaceUnavailable",
+            Self::PoliciesUnavailable { .. } => "PoliciesUnavailable",
             Self::DeadlineExceeded => "DeadlineExceeded",
             Self::Overloaded => "Overloaded",
         }

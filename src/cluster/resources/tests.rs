@@ -1,0 +1,172 @@
+#![allow(clippy::unwrap_used)]
+
+use countersign_verify::policy::Action;
+use k8s_openapi::ByteString;
+use kube::api::ObjectMeta;
+use serde_json::json;
+
+use super::*;
+use crate::clock::Clock;
+use crate::cluster::Heard;
+use crate::metadata::{MemoryStore, Repositories};
+use crate::registry::{Registry, RegistryConfig};
+
+fn metadata(name: &str, generation: i64, version: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        generation: Some(generation),
+        resource_version: Some(version.to_owned()),
+        ..ObjectMeta::default()
+    }
+}
+
+fn policy(name: &str, generation: i64, version: &str, include: &str) -> DynamicObject {
+    let authority =
+        json!({"name": "a", "sourceRef": {"name": "source"}, "notary": {"lookup": "Docker"}});
+    let images = json!({"include": [include]});
+    let spec = json!({"match": {"images": images}, "verify": {"authorities": [authority]}});
+    let data = json!({"spec": spec, "status": {"observedGeneration": 1}});
+    DynamicObject { types: None, metadata: metadata(name, generation, version), data }
+}
+
+fn source() -> DynamicObject {
+    let pin =
+        json!({"name": "all", "repositories": ["r.example/api"], "rootKeyIDs": ["0".repeat(64)]});
+    let connection = json!({"credentialsSecretRef": {"name": "login"}});
+    let notary = json!({"url": "https://notary.example", "pins": [pin]});
+    let data = json!({"spec": {"notary": notary, "connection": connection}});
+    DynamicObject { types: None, metadata: metadata("source", 1, "1"), data }
+}
+
+fn secret(data: &[(&str, &str)]) -> Secret {
+    let data = data.iter().map(|(key, text)| ((*key).to_owned(), ByteString((*text).into())));
+    let metadata = metadata("login", 1, "1");
+    Secret { metadata, data: Some(data.collect()), ..Secret::default() }
+}
+
+const LOGIN: [(&str, &str); 3] = [("username", "u"), ("password", "p"), ("host", "notary.example")];
+
+/// Everything listed: one policy.
+fn listed() -> Changes {
+    let changes = Changes::default();
+    changes.policy(Event::InitApply(policy("p", 1, "1", "r.example/**")));
+    changes.policy(Event::InitDone);
+    changes.source(Event::InitDone);
+    changes.config_map(Event::InitDone);
+    assert!(changes.to_compile().is_none(), "the Secrets are not listed");
+    changes.secret(Event::InitDone);
+    changes
+}
+
+#[test]
+fn k11_nothing_is_compiled_before_everything_is_listed() {
+    let changes = listed();
+    let input = changes.to_compile().expect("everything is listed");
+    assert_eq!(input.resources.policies.len(), 1);
+    assert!(changes.to_compile().is_none(), "nothing changed since");
+}
+
+#[test]
+fn a_status_or_what_no_source_can_use_is_nothing_to_compile() {
+    let changes = listed();
+    changes.to_compile().expect("listed");
+    changes.policy(Event::Apply(policy("p", 1, "2", "r.example/**")));
+    assert!(changes.to_compile().is_none(), "only its resource version changed");
+    changes.policy(Event::Apply(policy("p", 2, "3", "r.example/**")));
+    assert!(changes.to_compile().is_some(), "a new generation has to be observed");
+    changes.policy(Event::Apply(policy("p", 2, "3", "r.example/other")));
+    assert!(changes.to_compile().is_some(), "another spec");
+    changes.secret(Event::Apply(secret(&[("tls.key", "private")])));
+    changes.to_compile().expect("a new Secret");
+    changes.secret(Event::Apply(secret(&[("tls.key", "renewed")])));
+    assert!(changes.to_compile().is_none(), "no source reads tls.key");
+    changes.secret(Event::Apply(secret(&LOGIN)));
+    let input = changes.to_compile().expect("what a source reads");
+    assert_eq!(input.resources.secrets["login"].0.len(), 3);
+    changes.policy(Event::Delete(policy("p", 2, "4", "r.example/other")));
+    assert!(changes.to_compile().expect("deleted").resources.policies.is_empty());
+}
+
+fn place(freshness: &Arc<Freshness>) -> (Place, Arc<Reviewer>, Arc<Latest>) {
+    let clock = Arc::new(Clock::system());
+    let repositories = Repositories::new(MemoryStore::in_process(), Arc::clone(&clock));
+    let registry = Registry::new(RegistryConfig::default());
+    let snapshot = Snapshot::default();
+    let reviewer = Arc::new(Reviewer::new(snapshot, repositories, registry, Action::Deny, clock));
+    let latest = Arc::new(Latest::default());
+    let registries = BTreeSet::from(["configured.example".to_owned()]);
+    let place = Place::new(reviewer.clone(), latest.clone(), freshness.clone(), registries);
+    (place, reviewer, latest)
+}
+
+async fn soon(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !is() {
+        assert!(tokio::time::Instant::now() < deadline, "{what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn changes_are_put_in_place_and_statuses_told() {
+    let changes = Arc::new(listed());
+    let freshness = Arc::new(Freshness::new(Vec::<Arc<Heard>>::new(), Duration::from_secs(60)));
+    let (place, reviewer, latest) = place(&freshness);
+    let (statuses, mut due) = watch::channel(Arc::default());
+    assert!(freshness.check().is_err());
+    let following = {
+        let changes = Arc::clone(&changes);
+        tokio::spawn(async move { changes.put_in_place(place, statuses).await })
+    };
+    due.changed().await.unwrap();
+    assert_eq!(freshness.check(), Ok(()));
+    assert_eq!(reviewer.snapshot().policies.policies().len(), 1);
+    assert!(reviewer.snapshot().registries.contains("configured.example"));
+    assert_eq!(due.borrow_and_update().len(), 1);
+    let spec = policy("q", 1, "1", "r.example/**").data["spec"].take();
+    assert_eq!(latest.check(Kind::Policy, "q", spec.clone()).len(), 1, "its source is missing");
+
+    // A burst: the source, what it names, and a second policy.
+    changes.source(Event::Apply(source()));
+    changes.secret(Event::Apply(secret(&LOGIN)));
+    changes.policy(Event::Apply(policy("q", 1, "5", "r.example/**")));
+    let policies = || reviewer.snapshot().policies.policies().len();
+    soon("a second policy", || policies() == 2).await;
+    assert_eq!(reviewer.snapshot().sources.len(), 1);
+    assert_eq!(latest.check(Kind::Policy, "q", spec), []);
+    soon("statuses", || due.borrow_and_update().len() == 3).await;
+    following.abort();
+}
+
+#[tokio::test]
+async fn k11_a_change_that_cannot_be_compiled_denies_until_another_can() {
+    let changes = Arc::new(listed());
+    let freshness = Arc::new(Freshness::new(Vec::new(), Duration::from_secs(60)));
+    let (mut place, ..) = place(&freshness);
+    place.compile = |input| {
+        assert!(input.resources.policies.len() < 2, "the test's own");
+        input.compile()
+    };
+    let (statuses, mut due) = watch::channel(Arc::default());
+    let following = {
+        let changes = Arc::clone(&changes);
+        tokio::spawn(async move { changes.put_in_place(place, statuses).await })
+    };
+    due.changed().await.unwrap();
+    assert_eq!(freshness.check(), Ok(()));
+    changes.policy(Event::Apply(policy("q", 1, "5", "r.example/**")));
+    soon("denied", || freshness.check().is_err()).await;
+    changes.policy(Event::Delete(policy("q", 1, "6", "r.example/**")));
+    soon("in place again", || freshness.check().is_ok()).await;
+    following.abort();
+}
+
+#[test]
+fn verdicts_are_on_the_generations_that_were_compiled() {
+    let changes = listed();
+    let output = changes.to_compile().expect("listed").compile();
+    let due = |changes: &Changes| changes.due(&output.verdicts, &status::now()).len();
+    assert_eq!(due(&changes), 1);
+    changes.policy(Event::Apply(policy("p", 2, "2", "r.example/other")));
+    assert_eq!(due(&changes), 0, "generation 2 is not compiled yet");
+}
