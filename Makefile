@@ -41,7 +41,7 @@ lint: ## Check format, lints, licences, dependencies, the chart, generated files
 	cargo deny --offline --log-level error check bans licenses sources
 
 .PHONY: demo
-demo: ## Watch signed and unsigned images meet a real API server
+demo: ## Watch signed and unsigned images meet a real cluster (or the one of KUBECONFIG)
 	@COUNTERSIGN_TOOLS=$$(e2e/tools/install | tail -n 1)
 	export COUNTERSIGN_TOOLS
 	cargo build --quiet --locked --workspace

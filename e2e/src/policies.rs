@@ -207,7 +207,7 @@ impl Policies {
 
     /// Writes a source, and the ConfigMap and the Secret that it names, into one file.
     pub fn source(&self, source: &Source) -> Outcome<()> {
-        let mut yaml = format!("{}---\n{}", source.yaml(), source.config_map());
+        let mut yaml = format!("{}---\n{}", source.config_map(), source.yaml());
         if let Some((user, password)) = &source.credentials {
             let _ = write!(yaml, "---\n{}", source.secret(user, password));
         }

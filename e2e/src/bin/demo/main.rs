@@ -47,6 +47,7 @@ struct Play {
 
 impl Play {
     fn play(&self) -> Outcome<()> {
+        self.stage.see_it_pull()?;
         self.stage.install()?;
         let first = self.sign()?;
         self.trust()?;
@@ -86,7 +87,10 @@ impl Play {
         stage.policies.policy(&policy)?;
         show("TrustSource", &source.yaml());
         show("TrustPolicy", &policy.yaml());
-        stage.kubectl(&["apply", "-n", "countersign", "-f", "policies"])?.admitted()?;
+        let source = format!("policies/source-{SOURCE}.yaml");
+        let policy = format!("policies/policy-{POLICY}.yaml");
+        let apply = ["apply", "-n", "countersign", "-f", &source, "-f", &policy];
+        stage.kubectl(&apply)?.admitted()?;
         let (source, policy) = (format!("trustsource/{SOURCE}"), format!("trustpolicy/{POLICY}"));
         let wait = ["wait", "--for=condition=Ready", &source, &policy, "--timeout=60s"];
         stage.kubectl(&wait)?.admitted()?;

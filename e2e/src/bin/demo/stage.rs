@@ -28,6 +28,9 @@ use crate::show::{Shown, heading, say, show, shown};
 /// The namespace of the workloads.
 pub(crate) const NAMESPACE: &str = "payments";
 
+/// What the chart defines, and leaves where it is uninstalled.
+const KINDS: [&str; 2] = ["trustpolicies.countersign.dev", "trustsources.countersign.dev"];
+
 /// Whose cluster it is to be.
 const KUBECONFIG: &str = "KUBECONFIG";
 
@@ -79,8 +82,6 @@ impl Stage {
         if let Cluster::Own(node) = &stage.cluster {
             node.trust(stage.registry.host(), stage.authority.certificate())?;
         }
-        stage.admin.create_namespace(NAMESPACE)?;
-        stage.see_it_pull()?;
         Ok(stage)
     }
 
@@ -98,7 +99,7 @@ impl Stage {
         let chart = fs::canonicalize(CHART)?.display().to_string();
         let install = ["install", RELEASE, &chart, "-n", RELEASE, "-f", "values.yaml"];
         self.helm(&[&install[..], &["--wait", "--timeout=5m"]].concat())?.admitted()?;
-        self.helm(&["test", RELEASE, "-n", RELEASE])?.admitted().map(drop)
+        self.helm(&["test", RELEASE, "-n", RELEASE, "--hide-notes"])?.admitted().map(drop)
     }
 
     /// Waits until the API server asks Countersign about pods of this image, which must be refused.
@@ -166,9 +167,8 @@ impl Stage {
         }
         say("Removing from the cluster what the demo brought:");
         let release = self.helm(&["uninstall", RELEASE, "-n", RELEASE, "--ignore-not-found"])?;
-        let kinds = ["trustpolicies.countersign.dev", "trustsources.countersign.dev"];
         let kinds =
-            self.kubectl(&[&["delete", "crd", "--ignore-not-found"][..], &kinds].concat())?;
+            self.kubectl(&[&["delete", "crd", "--ignore-not-found"][..], &KINDS].concat())?;
         let delete = ["delete", "namespace", "--ignore-not-found", RELEASE, NAMESPACE];
         self.kubectl(&delete)?.admitted()?;
         kinds.admitted()?;
@@ -180,7 +180,8 @@ impl Stage {
     }
 
     /// Runs a pod from the registry. Another's cluster may have to be told to trust that first.
-    fn see_it_pull(&self) -> Outcome<()> {
+    pub(crate) fn see_it_pull(&self) -> Outcome<()> {
+        self.admin.create_namespace(NAMESPACE)?;
         self.push("hello", "1", "hello")?;
         let image = format!("--image={}/hello:1", self.registry.host());
         // Refused until the namespace has its ServiceAccount.
@@ -244,5 +245,13 @@ fn given(kubeconfig: &Path) -> Outcome<Start> {
     let folder = tempfile::tempdir()?;
     let work = folder.path().to_owned();
     let admin = Admin::new(kubeconfig)?;
+    // In the end all of this is removed: it must be the demo's.
+    let found = admin.kubectl(&["get", "namespaces,crds", "-o", "name"])?.success()?.stdout;
+    let names = [RELEASE, NAMESPACE].map(|name| format!("namespace/{name}"));
+    let kinds = KINDS.map(|name| format!("customresourcedefinition.apiextensions.k8s.io/{name}"));
+    let there = |name: &&String| found.lines().any(|line| line == name.as_str());
+    if let Some(name) = names.iter().chain(&kinds).find(there) {
+        return Err(Failure::new(format!("the cluster has a {name}, which the demo would remove")));
+    }
     Ok((Cluster::Given { _folder: folder }, admin, Place::at(address), work))
 }
