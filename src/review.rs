@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::admission::Decide;
 use crate::clock::Clock;
+use crate::cluster::pulls::PullSecrets;
 use crate::cluster::{Labels, View};
 use crate::metadata::Repositories;
 use crate::registry::Registry;
@@ -41,6 +42,15 @@ pub enum Subject {
     Template,
 }
 
+/// As whom a pod's images are pulled, as its author wrote it: not checked by the API server yet.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Puller<'a> {
+    /// `serviceAccountName`; empty where there is none.
+    pub service_account: &'a str,
+    /// The names in `imagePullSecrets`.
+    pub secrets: &'a [&'a str],
+}
+
 /// What is to be reviewed.
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -50,6 +60,8 @@ pub struct Request<'a> {
     pub subject: Subject,
     /// The images.
     pub uses: &'a [ImageUse],
+    /// As whom they are pulled.
+    pub puller: Puller<'a>,
     /// When the answer has to be there.
     pub deadline: Instant,
 }
@@ -105,6 +117,7 @@ pub struct Reviewer {
     unmatched: Action,
     clock: Arc<Clock>,
     cluster: Option<Arc<View>>,
+    pull_secrets: Option<PullSecrets>,
 }
 
 impl Reviewer {
@@ -117,8 +130,9 @@ impl Reviewer {
         unmatched: Action,
         clock: Arc<Clock>,
     ) -> Self {
-        let (snapshot, cluster) = (ArcSwap::from_pointee(snapshot), None);
-        Self { snapshot, repositories, registry, unmatched, clock, cluster }
+        let snapshot = ArcSwap::from_pointee(snapshot);
+        let (cluster, pull_secrets) = (None, None);
+        Self { snapshot, repositories, registry, unmatched, clock, cluster, pull_secrets }
     }
 
     /// The same in a cluster: it knows the namespaces' labels, and denies everything while its
@@ -126,6 +140,12 @@ impl Reviewer {
     #[must_use]
     pub fn in_cluster(self, view: Arc<View>) -> Self {
         Self { cluster: Some(view), ..self }
+    }
+
+    /// The same with pods' pull secrets, where they may be used.
+    #[must_use]
+    pub fn with_pull_secrets(self, pull_secrets: Option<PullSecrets>) -> Self {
+        Self { pull_secrets, ..self }
     }
 
     /// Puts new policies and sources in place. Reviews under way keep the ones they began with.
@@ -174,7 +194,7 @@ impl Decide for Arc<Reviewer> {
             Question { snapshot: &snapshot, request, labels: labels.as_deref(), unmatched };
         let plans: Vec<judge::Plan<'_>> =
             request.uses.iter().map(|usage| question.plan(usage)).collect();
-        let evidence = self.gather(&snapshot, &plans, request.deadline).await;
+        let evidence = self.gather(&snapshot, &plans, request).await;
         let images = plans.into_iter().map(|plan| question.judge(plan, &evidence, now)).collect();
         Review { images }
     }

@@ -26,7 +26,7 @@ use super::respond::{Answer, Templates};
 use super::wire::{Object, Operation};
 use super::workload::{self, Item, Kinds, Place};
 use crate::cluster::Latest;
-use crate::review::{self, ImageUse, Review, Subject};
+use crate::review::{self, ImageUse, Puller, Review, Subject};
 use crate::telemetry::{DecisionLog, DecisionRecord, Metrics};
 
 /// Most images in one object; a pod has a handful.
@@ -230,7 +230,10 @@ impl<D: Decide> Admission<D> {
             (true, Webhook::Mutate) => Subject::PodToPin,
             (true, _) => Subject::Pod,
         };
-        let Some(review) = self.review(request, subject, uses, deadline).await else {
+        let secrets: Vec<&str> =
+            spec.image_pull_secrets.iter().flatten().map(|secret| &*secret.name).collect();
+        let puller = Puller { service_account: &spec.service_account_name, secrets: &secrets };
+        let Some(review) = self.review(request, subject, uses, puller, deadline).await else {
             return alone(failed(webhook));
         };
         let answer = match webhook {
@@ -247,10 +250,11 @@ impl<D: Decide> Admission<D> {
         request: &Request<'_>,
         subject: Subject,
         uses: Vec<ImageUse>,
+        puller: Puller<'_>,
         deadline: Instant,
     ) -> Option<Review> {
         let namespace = Some(&*request.namespace).filter(|namespace| !namespace.is_empty());
-        let asked = review::Request { namespace, subject, uses: &uses, deadline };
+        let asked = review::Request { namespace, subject, uses: &uses, puller, deadline };
         match self.within(self.decide.review(&asked), deadline).await {
             Ok(review) => {
                 let complete = review.images.iter().map(|image| &image.usage).eq(&uses);

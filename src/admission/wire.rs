@@ -55,7 +55,7 @@ pub(super) struct GroupName<'a> {
     pub(super) kind: Text<'a>,
 }
 
-/// A pod's images and nothing else of it.
+/// A pod's images, as whom they are pulled, and nothing else of it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PodSpec<'a> {
@@ -67,6 +67,17 @@ pub(super) struct PodSpec<'a> {
     pub(super) ephemeral_containers: Option<Vec<Container<'a>>>,
     #[serde(borrow)]
     pub(super) volumes: Option<Vec<Volume<'a>>>,
+    #[serde(borrow, default)]
+    pub(super) service_account_name: Text<'a>,
+    #[serde(borrow)]
+    pub(super) image_pull_secrets: Option<Vec<Named<'a>>>,
+}
+
+/// Something by its name.
+#[derive(Debug, Deserialize)]
+pub(super) struct Named<'a> {
+    #[serde(borrow, default)]
+    pub(super) name: Text<'a>,
 }
 
 #[derive(Debug, Deserialize)]

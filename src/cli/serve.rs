@@ -1,6 +1,7 @@
 //! `countersign serve`: the webhooks.
 
 mod keeping;
+mod pulls;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -41,6 +42,8 @@ pub(super) struct Args {
     cluster: ClusterArgs,
     #[command(flatten)]
     review: ReviewArgs,
+    #[command(flatten)]
+    pulls: pulls::PullArgs,
     /// Where the API server reaches the webhooks, at /validate and /mutate, and in a cluster at
     /// /resources
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
@@ -108,7 +111,7 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
     let namespace =
         args.cluster.kubernetes.then(|| args.cluster.system_namespace.clone()).flatten();
     let keeping = args.keeping.clone().checked(namespace.as_deref())?;
-    let client = match args.cluster.kubernetes {
+    let client = match args.cluster.kubernetes || args.pulls.wanted() {
         true => Some(Client::try_default().await.map_err(one)?),
         false => None,
     };
@@ -116,8 +119,10 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
     let keeping = keeping.prepare(client.as_ref(), &readiness, &metrics)?;
     let kinds = Kinds::new(&args.custom_kind).map_err(one)?;
     let Source { reviewer, latest, following } = match &client {
-        Some(client) => from_cluster(&args, client.clone(), &readiness, keeping.holds())?,
-        None => from_files(&args)?,
+        Some(client) if args.cluster.kubernetes => {
+            from_cluster(&args, client, &readiness, keeping.holds())?
+        }
+        _ => from_files(&args, client.as_ref())?,
     };
     let deadline = Duration::from_secs(args.deadline);
     let settings = Settings { templates: args.templates, deadline, ..Settings::new(kinds) };
@@ -162,28 +167,34 @@ struct Source {
     following: BoxFuture<'static, ()>,
 }
 
-fn from_files(args: &Args) -> Result<Source, Vec<String>> {
+/// The reviewer of this snapshot, with the pull secrets that `client` may read.
+fn reviewer(args: &Args, snapshot: Snapshot, client: Option<&Client>) -> Result<Reviewer, Vec<String>> {
+    let pull_secrets = client.and_then(|client| args.pulls.pull_secrets(client));
+    Ok(args.review.reviewer(snapshot).map_err(one)?.with_pull_secrets(pull_secrets))
+}
+
+fn from_files(args: &Args, client: Option<&Client>) -> Result<Source, Vec<String>> {
     let (watch, snapshot) = Watch::start(args.policies.clone(), args.review.registries())?;
-    let reviewer = Arc::new(args.review.reviewer(snapshot).map_err(one)?);
+    let reviewer = Arc::new(reviewer(args, snapshot, client)?);
     let following = Box::pin(watch.follow(Arc::clone(&reviewer)));
     Ok(Source { reviewer, latest: None, following })
 }
 
 fn from_cluster(
     args: &Args,
-    client: Client,
+    client: &Client,
     readiness: &Readiness,
     leads: tokio::sync::watch::Receiver<bool>,
 ) -> Result<Source, Vec<String>> {
     let cluster = Cluster::new(
-        client,
+        client.clone(),
         cluster::Settings {
             system_namespace: args.cluster.system_namespace.clone().unwrap_or_default(),
             stale_after: Duration::from_secs(args.cluster.watch_stale_after),
             registries: args.review.registries(),
         },
     );
-    let reviewer = args.review.reviewer(Snapshot::default()).map_err(one)?;
+    let reviewer = reviewer(args, Snapshot::default(), Some(client))?;
     let reviewer = Arc::new(reviewer.in_cluster(cluster.view()));
     let latest = Some(cluster.latest());
     readiness.hold("policies", "they have not been listed yet");

@@ -15,7 +15,7 @@ use super::{Exit, complain, story};
 use crate::admission::Decide as _;
 use crate::api;
 use crate::config::ReviewArgs;
-use crate::review::{ImageReview, ImageUse, Request, Review, Reviewer, Subject};
+use crate::review::{ImageReview, ImageUse, Puller, Request, Review, Reviewer, Subject};
 use crate::snapshot::Snapshot;
 
 /// Images verified at the same time.
@@ -109,6 +109,7 @@ async fn review(reviewer: &Arc<Reviewer>, args: &Args, image: &str) -> Review {
         namespace: Some(&args.namespace),
         subject: Subject::Template,
         uses: std::slice::from_ref(&usage),
+        puller: Puller::default(),
         deadline: Instant::now() + Duration::from_secs(args.timeout),
     };
     reviewer.review(&request).await

@@ -5,6 +5,7 @@ mod freshness;
 pub mod lease;
 mod namespaces;
 mod problem;
+pub mod pulls;
 mod resources;
 mod status;
 mod store;

@@ -33,12 +33,13 @@ pub(super) struct DockerConfigs {
 struct File {
     path: PathBuf,
     contents: Result<Vec<u8>, String>,
-    config: Result<Config, String>,
+    config: Result<DockerConfig, String>,
 }
 
+/// A docker configuration, as far as it is about credentials.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Config {
+pub(crate) struct DockerConfig {
     auths: Option<BTreeMap<String, DockerAuth>>,
     cred_helpers: Option<BTreeMap<String, String>>,
     creds_store: Option<String>,
@@ -114,13 +115,8 @@ pub(super) async fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 
 impl File {
     fn new(path: PathBuf, contents: Result<Vec<u8>, String>) -> Self {
-        let config = contents.as_ref().map_err(Clone::clone).and_then(|contents| {
-            // The parser's own message could quote a password.
-            serde_json::from_slice(contents).map_err(|error| {
-                let (line, column) = (error.line(), error.column());
-                format!("not a docker configuration (line {line}, column {column})")
-            })
-        });
+        let config = contents.as_ref().map_err(Clone::clone);
+        let config = config.and_then(|contents| DockerConfig::parse(contents));
         Self { path, contents, config }
     }
 
@@ -135,8 +131,20 @@ impl File {
     }
 }
 
-impl Config {
-    fn lookup(&self, registry: &str) -> Result<Option<Basic>, String> {
+impl DockerConfig {
+    /// Reads a `config.json`.
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(json).map_err(|error| no_config(&error))
+    }
+
+    /// Reads a `.dockercfg`, the format before that: the entries of `auths` alone.
+    pub(crate) fn parse_legacy(json: &[u8]) -> Result<Self, String> {
+        let auths = serde_json::from_slice(json).map_err(|error| no_config(&error))?;
+        Ok(Self { auths: Some(auths), ..Self::default() })
+    }
+
+    /// The credentials for `registry`; an entry that cannot be used is an error.
+    pub(crate) fn lookup(&self, registry: &str) -> Result<Option<Basic>, String> {
         let mut entries: Vec<_> =
             self.auths.iter().flatten().filter(|(key, _)| names(key, registry)).collect();
         // The key as the reference names it comes before its other spellings.
@@ -156,6 +164,11 @@ impl Config {
             None => Ok(None),
         }
     }
+}
+
+/// The parser's own message could quote a password.
+fn no_config(error: &serde_json::Error) -> String {
+    format!("not a docker configuration (line {}, column {})", error.line(), error.column())
 }
 
 /// Whether a key of the file speaks for the registry: `host`, `https://host`, and with docker's

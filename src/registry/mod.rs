@@ -23,7 +23,7 @@ use url::Url;
 
 use crate::http::{Basic, Endpoint, EndpointConfig};
 use crate::singleflight::SingleFlight;
-pub(crate) use credentials::DockerAuth;
+pub(crate) use credentials::{DockerAuth, DockerConfig};
 use credentials::{DockerConfigs, read_bounded};
 
 /// Most answers remembered.
@@ -130,17 +130,20 @@ impl Registry {
     /// The digest that the image's tag stands for; an image named by digest contacts nobody.
     ///
     /// `allowed` holds the registries, as `host[:port]`, that policies or the configuration name
-    /// literally; no other is contacted. Concurrent questions for one image are one request.
+    /// literally; no other is contacted. The credentials are those of the asker where it has some
+    /// for the registry, else the installation's. Concurrent questions for one image as the same
+    /// user are one request.
     pub async fn resolve(
         &self,
         image: &Reference,
+        own: Option<Basic>,
         allowed: &BTreeSet<String>,
         deadline: Instant,
     ) -> Result<Resolved, Unavailable> {
         if let Some(known) = without_contact(image, allowed) {
             return known;
         }
-        tokio::time::timeout_at(deadline, self.ask(image, deadline))
+        tokio::time::timeout_at(deadline, self.ask(image, own, deadline))
             .await
             .unwrap_or(Err(Unavailable::DeadlineExceeded))
     }
@@ -149,17 +152,23 @@ impl Registry {
     pub fn cached(
         &self,
         image: &Reference,
+        own: Option<Basic>,
         allowed: &BTreeSet<String>,
     ) -> Option<Result<Resolved, Unavailable>> {
         without_contact(image, allowed).or_else(|| {
-            let credentials = self.inner.credentials.lookup(image.registry())?.ok()?;
+            let credentials = match own {
+                Some(own) => Some(own),
+                None => self.inner.credentials.lookup(image.registry())?.ok()?,
+            };
             self.inner.answers.get(&Question { image: image.clone(), credentials })
         })
     }
 
-    async fn ask(&self, image: &Reference, deadline: Instant) -> Answer {
-        self.inner.credentials.refresh().await;
-        let credentials = self.inner.credentials.lookup(image.registry()).transpose()?.flatten();
+    async fn ask(&self, image: &Reference, own: Option<Basic>, deadline: Instant) -> Answer {
+        let credentials = match own {
+            Some(own) => Some(own),
+            None => self.inner.installations(image.registry()).await?,
+        };
         let question = Question { image: image.clone(), credentials };
         if let Some(answer) = self.inner.answers.get(&question) {
             return answer;
@@ -181,6 +190,11 @@ impl Registry {
 }
 
 impl Inner {
+    async fn installations(&self, registry: &str) -> Result<Option<Basic>, Unavailable> {
+        self.credentials.refresh().await;
+        self.credentials.lookup(registry).transpose().map(Option::flatten)
+    }
+
     async fn fetch(&self, question: &Question, deadline: Instant) -> Answer {
         let registry = question.image.registry();
         let endpoint = self.endpoint(registry, question.credentials.clone()).await;
@@ -235,7 +249,10 @@ impl Inner {
 }
 
 /// What needs no registry: a digest, and the refusal to contact one that nobody named.
-fn without_contact(image: &Reference, allowed: &BTreeSet<String>) -> Option<Answer> {
+pub(crate) fn without_contact(
+    image: &Reference,
+    allowed: &BTreeSet<String>,
+) -> Option<Result<Resolved, Unavailable>> {
     if let Some(digest) = image.digest() {
         return Some(Ok(Resolved { digest: digest.clone(), size: None }));
     }

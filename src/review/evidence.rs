@@ -11,9 +11,9 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use super::judge::{self, Plan, named_roles};
-use super::{ImageReview, Reviewer};
+use super::{ImageReview, Request, Reviewer};
 use crate::metadata::Live;
-use crate::registry::Resolved;
+use crate::registry::{Resolved, without_contact};
 use crate::snapshot::Snapshot;
 
 type Found = Result<Resolved, Unavailable>;
@@ -56,7 +56,7 @@ impl Reviewer {
         &self,
         snapshot: &Snapshot,
         plans: &[Plan<'_>],
-        deadline: Instant,
+        request: &Request<'_>,
     ) -> Evidence {
         let mut evidence = Evidence::default();
         let mut tags = BTreeSet::new();
@@ -65,7 +65,7 @@ impl Reviewer {
             plans.iter().filter_map(|plan| plan.to_verify().map(|reference| (plan, reference)))
         {
             if reference.digest().is_none() && !evidence.digests.contains_key(reference) {
-                match self.registry.cached(reference, &snapshot.registries) {
+                match self.at_hand(snapshot, request, reference) {
                     Some(found) => drop(evidence.digests.insert(reference.clone(), found)),
                     None => drop(tags.insert(reference)),
                 }
@@ -88,18 +88,52 @@ impl Reviewer {
             return evidence;
         }
         let (digests, verified) = tokio::join!(
-            join_all(tags.iter().map(|tag| self.registry.resolve(
-                tag,
-                &snapshot.registries,
-                deadline
-            )),),
-            join_all(repositories.values().map(|live| self.verified(live, deadline))),
+            join_all(tags.iter().map(|tag| self.resolved(snapshot, request, tag))),
+            join_all(repositories.values().map(|live| self.verified(live, request.deadline))),
         );
         evidence.digests.extend(tags.into_iter().cloned().zip(digests));
         for (live, verified) in repositories.values().zip(verified) {
             evidence.hold(live, verified);
         }
         evidence
+    }
+
+    /// What a tag resolves to, where nobody has to be asked.
+    fn at_hand(
+        &self,
+        snapshot: &Snapshot,
+        request: &Request<'_>,
+        image: &Reference,
+    ) -> Option<Found> {
+        if let Some(known) = without_contact(image, &snapshot.registries) {
+            return Some(known);
+        }
+        let own = match &self.pull_secrets {
+            None => None,
+            Some(secrets) => {
+                match secrets.at_hand(request.namespace, request.puller, image.registry())? {
+                    Ok(own) => own,
+                    Err(unavailable) => return Some(Err(unavailable)),
+                }
+            }
+        };
+        self.registry.cached(image, own, &snapshot.registries)
+    }
+
+    async fn resolved(
+        &self,
+        snapshot: &Snapshot,
+        request: &Request<'_>,
+        image: &Reference,
+    ) -> Found {
+        let Request { namespace, puller, deadline, .. } = *request;
+        let own = match &self.pull_secrets {
+            None => None,
+            Some(secrets) => {
+                secrets.credentials(namespace, puller, image.registry(), deadline).await?
+            }
+        };
+        self.registry.resolve(image, own, &snapshot.registries, deadline).await
     }
 
     async fn verified(&self, live: &Live, deadline: Instant) -> Verified {

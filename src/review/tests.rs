@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::api;
+use crate::cluster::pulls::Scope;
 use crate::metadata::MemoryStore;
 use crate::registry::RegistryConfig;
 
@@ -32,6 +33,7 @@ async fn review(reviewer: &Arc<Reviewer>, namespace: Option<&str>, image: &str) 
         namespace,
         subject: Subject::Pod,
         uses: &[usage],
+        puller: Puller::default(),
         deadline: Instant::now() + Duration::from_secs(1),
     };
     let mut review = reviewer.review(&request).await;
@@ -164,4 +166,61 @@ async fn k14_a_namespace_that_is_not_known_yet_is_looked_up_if_a_policy_asks_for
     view.freshness.put_in_place(true);
     let image = review(&reviewer, Some("dev"), "nginx:1").await;
     assert_eq!(image.decision.effect(), Effect::Allow);
+}
+
+/// Pull secrets of every namespace, by an API server that answers so; and what it was asked.
+fn pull_secrets(
+    reviewer: Arc<Reviewer>,
+    answer: impl Fn(&str) -> Option<(u16, String)> + Clone + Send + 'static,
+) -> (Arc<Reviewer>, Arc<std::sync::Mutex<Vec<String>>>) {
+    let (client, asked) = crate::cluster::testing::api_server(answer);
+    let secrets = PullSecrets::new(client, Scope::Everywhere);
+    let reviewer = Arc::into_inner(reviewer).expect("one reference");
+    (Arc::new(reviewer.with_pull_secrets(Some(secrets))), asked)
+}
+
+fn signed(include: &str) -> String {
+    format!(
+        "apiVersion: countersign.dev/v1alpha1\n\
+         kind: TrustPolicy\n\
+         metadata: {{name: signed}}\n\
+         spec:\n  \
+           match: {{images: {{include: [\"{include}\"], exclude: []}}, namespaceSelector: {{}}}}\n  \
+           verify:\n    \
+             authorities: [{{name: a, sourceRef: {{name: corp}}, notary: {{lookup: Docker}}}}]\n\
+         ---\n\
+         apiVersion: countersign.dev/v1alpha1\n\
+         kind: TrustSource\n\
+         metadata: {{name: corp}}\n\
+         spec:\n  \
+           notary:\n    \
+             url: https://127.0.0.1:1\n    \
+             pins: [{{name: all, repositories: [\"127.0.0.1:1/app\"], rootKeyIDs: [\"{}\"]}}]\n",
+        "0".repeat(64)
+    )
+}
+
+#[tokio::test]
+async fn secrets_are_read_for_tags_of_registries_that_policies_name_and_for_nothing_else() {
+    let digest = "0".repeat(64);
+    for (include, image) in [
+        // By digest, of a host that nobody names, of a policy that verifies nothing, no image.
+        ("127.0.0.1:1/**", format!("127.0.0.1:1/app@sha256:{digest}")),
+        ("127.0.0.1:1/**", format!("127.0.0.1:1/app:1@sha256:{digest}")),
+        ("**", "127.0.0.1:1/app:1".to_owned()),
+        ("127.0.0.1:1/**", "registry.example.com/app:1".to_owned()),
+        ("127.0.0.1:1/**", "Not An Image".to_owned()),
+    ] {
+        let nobody = |uri: &str| unreachable!("{uri} is not to be asked for");
+        let (reviewer, asked) = pull_secrets(reviewer(&signed(include), Action::Deny), nobody);
+        let reviewed = review(&reviewer, Some("payments"), &image).await;
+        assert_eq!(reviewed.decision.effect(), Effect::Deny);
+        assert!(asked.lock().expect("no panic").is_empty(), "{image}");
+    }
+    let (reviewer, asked) = pull_secrets(reviewer(&signed("127.0.0.1:1/**"), Action::Deny), |_| {
+        Some((500, String::new()))
+    });
+    review(&reviewer, Some("payments"), "127.0.0.1:1/app:1").await;
+    let asked = asked.lock().expect("no panic").clone();
+    assert_eq!(asked, ["/api/v1/namespaces/payments/serviceaccounts/default"]);
 }

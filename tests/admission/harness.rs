@@ -29,6 +29,8 @@ pub(crate) struct Asked {
     pub(crate) namespace: Option<String>,
     pub(crate) subject: Subject,
     pub(crate) uses: Vec<ImageUse>,
+    pub(crate) service_account: String,
+    pub(crate) pull_secrets: Vec<String>,
     pub(crate) within: Duration,
 }
 
@@ -42,6 +44,8 @@ impl Decide for Script {
             namespace: request.namespace.map(str::to_owned),
             subject: request.subject,
             uses: request.uses.to_vec(),
+            service_account: request.puller.service_account.to_owned(),
+            pull_secrets: request.puller.secrets.iter().map(ToString::to_string).collect(),
             within: request.deadline.duration_since(Instant::now()),
         });
         let says = |word| request.uses.iter().any(|usage| usage.image.contains(word));

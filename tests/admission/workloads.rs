@@ -18,6 +18,8 @@ fn everything() -> Value {
             {"name": "tmp", "emptyDir": {}},
             {"name": "model", "image": {"reference": "r.example/model:1", "pullPolicy": "Always"}},
         ],
+        "serviceAccountName": "builder",
+        "imagePullSecrets": [{"name": "first"}, {}, {"name": "second"}],
     })
 }
 
@@ -42,6 +44,35 @@ async fn k1_every_image_of_a_pod_is_seen() {
     let asked = harness.asked().remove(0);
     assert_eq!(asked.subject, Subject::Pod);
     assert_eq!(asked.namespace.as_deref(), Some("default"));
+    assert_eq!(asked.service_account, "builder");
+    assert_eq!(asked.pull_secrets, ["first", "", "second"]);
+}
+
+#[tokio::test]
+async fn a_pod_that_says_nothing_of_its_pulling_is_reviewed_like_any_other() {
+    let mut nulls = one("r.example/api:1");
+    nulls["serviceAccountName"] = Value::Null;
+    nulls["imagePullSecrets"] = Value::Null;
+    for spec in [one("r.example/api:1"), nulls] {
+        let harness = Harness::new();
+        assert_eq!(harness.validate(&pod_review(spec)).await["allowed"], true);
+        let asked = harness.asked().remove(0);
+        assert_eq!((asked.service_account.as_str(), asked.pull_secrets.len()), ("", 0));
+    }
+}
+
+#[tokio::test]
+async fn a_pod_is_pulled_as_it_is_now() {
+    let harness = Harness::new();
+    let with = |image: &str, secret: &str| {
+        let mut spec = one(image);
+        spec["imagePullSecrets"] = json!([{"name": secret}]);
+        pod_review(spec)
+    };
+    let old = with("r.example/api:1", "old");
+    let now = with("r.example/api:2", "now");
+    harness.validate(&crate::harness::update(now, crate::harness::object(&old))).await;
+    assert_eq!(harness.asked().remove(0).pull_secrets, ["now"]);
 }
 
 #[tokio::test]
@@ -78,6 +109,9 @@ async fn every_built_in_kind_keeps_its_pod_spec_there() {
         let harness = Harness::new();
         harness.validate(&review(group, kind, resource, nested(path))).await;
         assert_eq!(harness.only_uses(), paths(path), "{kind}");
+        let asked = harness.asked().remove(0);
+        assert_eq!(asked.service_account, "builder", "{kind}");
+        assert_eq!(asked.pull_secrets, ["first", "", "second"], "{kind}");
         assert_eq!(harness.asked()[0].subject, Subject::Template, "{kind}");
         let patch = harness.patch(&review(group, kind, resource, nested(path))).await;
         assert_eq!(patch, None, "templates are not pinned: {kind}");

@@ -187,8 +187,8 @@ async fn r5_only_allowed_registries_are_contacted() {
     for host in [format!("127.0.0.1:{port}"), format!("localhost:{port}")] {
         let image = Reference::parse(&format!("{host}/team/app:1.4")).expect("reference");
         let refusal = Err(Unavailable::RegistryNotAllowed { registry: host });
-        assert_eq!(registry.cached(&image, &allowed), Some(refusal.clone()));
-        assert_eq!(registry.resolve(&image, &allowed, soon()).await, refusal);
+        assert_eq!(registry.cached(&image, None, &allowed), Some(refusal.clone()));
+        assert_eq!(registry.resolve(&image, None, &allowed, soon()).await, refusal);
     }
     assert_eq!(trap.contacts().await, 0);
 }
@@ -201,8 +201,8 @@ async fn an_image_named_by_digest_contacts_no_registry() {
     let resolver = Registry::new(registry.config());
     let resolved = Resolved { digest, size: None };
     let nobody = BTreeSet::new();
-    assert_eq!(resolver.cached(&image, &nobody), Some(Ok(resolved.clone())));
-    assert_eq!(resolver.resolve(&image, &nobody, soon()).await, Ok(resolved));
+    assert_eq!(resolver.cached(&image, None, &nobody), Some(Ok(resolved.clone())));
+    assert_eq!(resolver.resolve(&image, None, &nobody, soon()).await, Ok(resolved));
     assert_eq!(registry.log.len(), 0);
 }
 

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::credentials::DockerConfigs;
+use super::super::credentials::{DockerConfig, DockerConfigs};
 use super::*;
 use crate::http::testing::ANN;
 use crate::http::{Basic, testing};
@@ -40,6 +40,17 @@ async fn every_spelling_of_a_registry_is_found() {
     }
     let plain = format!(r#"{{"auths":{{"{HOST}":{{"username":"ann","password":"secret"}}}}}}"#);
     assert_eq!(lookup(&[&plain], HOST).await, Ok(testing::ann()));
+}
+
+#[test]
+fn the_older_format_holds_the_entries_alone() {
+    let auth = STANDARD.encode("ann:secret");
+    let legacy = format!(r#"{{"https://{HOST}/v1/":{{"auth":"{auth}","email":"ann@x"}}}}"#);
+    let config = DockerConfig::parse_legacy(legacy.as_bytes()).expect("parsed");
+    assert_eq!(config.lookup(HOST), Ok(testing::ann()));
+    assert_eq!(config.lookup("other.example.com"), Ok(None));
+    let error = DockerConfig::parse_legacy(br#"{"x":"hunter2"}"#).expect_err("no entry");
+    assert!(!error.contains("hunter2"), "{error}");
 }
 
 #[tokio::test]
@@ -108,6 +119,30 @@ async fn k14_a_file_that_cannot_be_read_denies_and_is_named() {
         assert!(refusal.to_string().contains(&path.display().to_string()), "{refusal}");
     }
     assert_eq!(registry.log.len(), 0);
+}
+
+#[tokio::test]
+async fn k8_what_someone_s_own_credentials_found_is_for_them_alone() {
+    let registry = Scripted::new(|_, seen| match seen.authorization.as_deref() {
+        Some(ANN) => honest(),
+        _ => reply(401, &[("www-authenticate", "Basic realm=\"x\"")], ""),
+    })
+    .await;
+    let config = auths(&registry.host).replace(&STANDARD.encode("ann:secret"), "Ym9iOng=");
+    let config = registry.certs.write("config.json", &config);
+    let resolver =
+        Registry::new(RegistryConfig { docker_configs: vec![config], ..registry.config() });
+    let (image, allowed) = (registry.image(), registry.allowed());
+    let found = resolver.resolve(&image, testing::ann(), &allowed, soon()).await;
+    found.expect("with credentials of one's own");
+    assert!(matches!(resolver.cached(&image, testing::ann(), &allowed), Some(Ok(_))));
+    assert_eq!(resolver.cached(&image, None, &allowed), None);
+    let refusal = registry.resolve_with(&resolver).await.expect_err("the installation's");
+    assert_eq!(refusal.code(), "RegistryUnavailable");
+    let other = Basic { username: "eve".to_owned(), password: "x".to_owned() };
+    assert_eq!(resolver.cached(&image, Some(other.clone()), &allowed), None);
+    let others = resolver.resolve(&image, Some(other), &allowed, soon()).await;
+    assert_eq!(others, Err(refusal), "the same refusal as to anybody else");
 }
 
 #[tokio::test]

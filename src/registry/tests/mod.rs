@@ -85,7 +85,7 @@ impl Scripted {
     }
 
     async fn resolve_with(&self, registry: &Registry) -> Result<Resolved, Unavailable> {
-        registry.resolve(&self.image(), &self.allowed(), soon()).await
+        registry.resolve(&self.image(), None, &self.allowed(), soon()).await
     }
 
     /// Resolves with no memory of earlier answers.

@@ -11,7 +11,7 @@ async fn o6_a_thousand_pods_of_one_image_cause_one_request() {
     let resolver = Registry::new(registry.config());
     let asking = (0..1000).map(|_| {
         let (resolver, image, allowed) = (resolver.clone(), registry.image(), registry.allowed());
-        tokio::spawn(async move { resolver.resolve(&image, &allowed, soon()).await })
+        tokio::spawn(async move { resolver.resolve(&image, None, &allowed, soon()).await })
     });
     for answer in futures_util::future::join_all(asking).await {
         answer.expect("joined").expect("resolved");
@@ -28,7 +28,8 @@ async fn o6_a_cancelled_first_caller_harms_nobody() {
     .await;
     let resolver = Registry::new(registry.config());
     let (image, allowed) = (registry.image(), registry.allowed());
-    let first = resolver.resolve(&image, &allowed, Instant::now() + Duration::from_millis(500));
+    let first =
+        resolver.resolve(&image, None, &allowed, Instant::now() + Duration::from_millis(500));
     assert_eq!(first.await, Err(Unavailable::DeadlineExceeded));
     // The work goes on: who asks now joins it and has its answer.
     registry.resolve_with(&resolver).await.expect("resolved");
@@ -40,18 +41,18 @@ async fn answers_are_remembered_for_a_while() {
     let registry = Scripted::new(|_, _| honest()).await;
     let resolver = Registry::new(RegistryConfig { tag_ttl: SHORT, ..registry.config() });
     let (image, allowed) = (registry.image(), registry.allowed());
-    assert_eq!(resolver.cached(&image, &allowed), None);
+    assert_eq!(resolver.cached(&image, None, &allowed), None);
     let first = registry.resolve_with(&resolver).await;
-    assert_eq!(resolver.cached(&image, &allowed), Some(first.clone()));
+    assert_eq!(resolver.cached(&image, None, &allowed), Some(first.clone()));
     assert_eq!(registry.resolve_with(&resolver).await, first);
     assert_eq!(registry.log.len(), 1);
     tokio::time::sleep(SHORT * 2).await;
-    assert_eq!(resolver.cached(&image, &allowed), None);
+    assert_eq!(resolver.cached(&image, None, &allowed), None);
     registry.resolve_with(&resolver).await.expect("resolved");
     assert_eq!(registry.log.len(), 2);
     // Once the policies no longer name it, what is remembered is not told.
     let refusal = Unavailable::RegistryNotAllowed { registry: registry.host.clone() };
-    assert_eq!(resolver.cached(&image, &BTreeSet::new()), Some(Err(refusal)));
+    assert_eq!(resolver.cached(&image, None, &BTreeSet::new()), Some(Err(refusal)));
 }
 
 #[tokio::test]
@@ -82,7 +83,7 @@ async fn r1_tags_of_one_repository_are_told_apart() {
     for tag in ["1.4", "1.5"] {
         let image = format!("{}/team/app:{tag}", registry.host);
         let image = Reference::parse(&image).expect("reference");
-        let resolved = resolver.resolve(&image, &registry.allowed(), soon()).await;
+        let resolved = resolver.resolve(&image, None, &registry.allowed(), soon()).await;
         assert_eq!(resolved.expect("resolved").digest, Digest::sha256(tag.as_bytes()));
     }
 }

@@ -6,7 +6,7 @@ use countersign_verify::image::Pattern;
 use countersign_verify::notary::{Lookup, Pins};
 use countersign_verify::policy::{Action, NamespaceSelector, Policy, PolicySet, Rule, Tags};
 
-use super::super::{ImageUse, Question, Request, Subject};
+use super::super::{ImageUse, Puller, Question, Subject};
 use super::*;
 use crate::api::{Connection, Source};
 use crate::clock::Clock;
@@ -74,11 +74,17 @@ async fn sources_that_differ_in_their_names_only_answer_each_for_itself() {
         })
         .collect();
     let deadline = Instant::now() + Duration::from_secs(8);
-    let request = Request { namespace: None, subject: Subject::Pod, uses: &uses, deadline };
+    let request = Request {
+        namespace: None,
+        subject: Subject::Pod,
+        uses: &uses,
+        puller: Puller::default(),
+        deadline,
+    };
     let question =
         Question { snapshot: &snapshot, request: &request, labels: None, unmatched: Action::Deny };
     let plans: Vec<_> = uses.iter().map(|usage| question.plan(usage)).collect();
-    let evidence = reviewer().gather(&snapshot, &plans, deadline).await;
+    let evidence = reviewer().gather(&snapshot, &plans, &request).await;
     for number in 0..1_000 {
         for source in ["one", "other"] {
             let name = format!("registry.example.com/api-{number}");
