@@ -1,9 +1,10 @@
 //! A Kubernetes cluster as its administrator works with it: by kubectl and helm.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::process::{Finished, run};
 use crate::{Outcome, chart, tools};
@@ -24,6 +25,16 @@ impl Admin {
     /// The kubeconfig.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// A kubeconfig, beside this one, for a ServiceAccount: with a token of an hour.
+    pub fn account(&self, namespace: &str, name: &str) -> Outcome<PathBuf> {
+        let token = self.kubectl(&["create", "token", name, "-n", namespace, "--duration=1h"])?;
+        let mut config: Value = serde_json::from_slice(&fs::read(&self.kubeconfig)?)?;
+        config["users"][0]["user"] = json!({"token": token.success()?.stdout.trim()});
+        let file = self.kubeconfig.with_file_name(format!("{namespace}-{name}.kubeconfig"));
+        fs::write(&file, config.to_string())?;
+        Ok(file)
     }
 
     /// Runs kubectl, whatever it says.

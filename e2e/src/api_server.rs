@@ -48,6 +48,11 @@ impl ApiServer {
     /// Starts etcd and kube-apiserver with their files in `folder`, and waits until the `default`
     /// namespace is there.
     pub fn start(folder: &Path, authority: &Authority) -> Outcome<Self> {
+        Self::start_with(folder, authority, &[])
+    }
+
+    /// As [`Self::start`], with more arguments for kube-apiserver.
+    pub fn start_with(folder: &Path, authority: &Authority, more: &[String]) -> Outcome<Self> {
         fs::create_dir_all(folder)?;
         let store = Etcd::new()?;
         let mut command = Command::new(tools::etcd());
@@ -74,6 +79,7 @@ impl ApiServer {
             .arg("--authorization-mode=RBAC")
             // Without the controller manager no namespace gets its ServiceAccount, which pods need.
             .arg("--disable-admission-plugins=ServiceAccount")
+            .args(more)
             .current_dir(folder);
         let url = settings.url();
         let kubeconfig = folder.join("kubeconfig");

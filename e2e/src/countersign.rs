@@ -39,6 +39,10 @@ pub struct Config {
     pub docker_config: Option<PathBuf>,
     /// `--unmatched`: `Deny`, `Warn` or `Audit`.
     pub unmatched: &'static str,
+    /// As whom it asks the API server, where it does.
+    pub kubeconfig: Option<PathBuf>,
+    /// More flags of `serve`.
+    pub more: Vec<String>,
 }
 
 impl Config {
@@ -50,6 +54,8 @@ impl Config {
             registry_certs: None,
             docker_config: None,
             unmatched: "Deny",
+            kubeconfig: None,
+            more: Vec::new(),
         }
     }
 }
@@ -80,7 +86,7 @@ impl Countersign {
         probe: &str,
     ) -> Outcome<Self> {
         fs::create_dir_all(folder)?;
-        let identity = authority.server("countersign")?;
+        let identity = authority.server_as("countersign", &["countersign.countersign.svc"])?;
         let (port, probe_port) = (free_port()?, free_port()?);
         let mut command = Command::new(tools::countersign()?);
         command
@@ -93,7 +99,8 @@ impl Countersign {
             .arg(&identity.key)
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg(format!("--probe-listen=127.0.0.1:{probe_port}"))
-            .arg(format!("--unmatched={}", config.unmatched));
+            .arg(format!("--unmatched={}", config.unmatched))
+            .args(&config.more);
         match &config.kubernetes {
             None => command.arg("--policies").arg(&config.policies),
             Some(kubernetes) => command
@@ -102,6 +109,9 @@ impl Countersign {
                 .arg(format!("--watch-stale-after={}", kubernetes.stale_after))
                 .env("KUBECONFIG", &kubernetes.kubeconfig),
         };
+        if let Some(kubeconfig) = &config.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
         optional(&mut command, "--registry-certs-dir", config.registry_certs.as_deref());
         optional(&mut command, "--docker-config", config.docker_config.as_deref());
         let client = http::client(authority.certificate())?;

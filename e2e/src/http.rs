@@ -6,9 +6,10 @@ use std::sync::Once;
 use std::time::Duration;
 
 use reqwest::Certificate;
-use reqwest::blocking::Client;
+use reqwest::blocking::{Client, ClientBuilder};
 
 use crate::Outcome;
+use crate::pki::Identity;
 
 /// Longest time for one request of the harness itself.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,14 +25,24 @@ pub fn install_crypto() {
 
 /// A client that trusts the certificates in this PEM file and no others, and uses no proxy.
 pub fn client(authority: &Path) -> Outcome<Client> {
+    Ok(builder(authority)?.build()?)
+}
+
+/// As [`client`], and shows this certificate.
+pub fn client_as(authority: &Path, identity: &Identity) -> Outcome<Client> {
+    let mut pem = fs::read(&identity.certificate)?;
+    pem.extend(fs::read(&identity.key)?);
+    Ok(builder(authority)?.identity(reqwest::Identity::from_pem(&pem)?).build()?)
+}
+
+fn builder(authority: &Path) -> Outcome<ClientBuilder> {
     install_crypto();
     let authority = Certificate::from_pem(&fs::read(authority)?)?;
     Ok(Client::builder()
         .no_proxy()
         .tls_certs_only([authority])
         .redirect(reqwest::redirect::Policy::none())
-        .timeout(TIMEOUT)
-        .build()?)
+        .timeout(TIMEOUT))
 }
 
 /// As [`client`], for asynchronous code.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -35,6 +37,18 @@ impl Proxy {
     /// Its address by this host, as `localhost`.
     pub fn url(&self, host: &str) -> String {
         format!("http://{host}:{}", self.port)
+    }
+
+    /// Serves at this Unix socket as well.
+    pub fn listen_at(&self, socket: &Path) -> Outcome<()> {
+        let listener = UnixListener::bind(socket)?;
+        let port = self.port;
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                thread::spawn(move || drop(bridge(client, port)));
+            }
+        });
+        Ok(())
     }
 
     /// The head of every request so far.
@@ -71,6 +85,20 @@ fn connect(
     let (up_from, up_to) = (client.try_clone()?, server.try_clone()?);
     let up = thread::spawn(move || pass(up_from, up_to));
     pass(server, client);
+    let _ = up.join();
+    Ok(())
+}
+
+fn bridge(client: UnixStream, port: u16) -> io::Result<()> {
+    let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    let (mut up_from, mut up_to) = (client.try_clone()?, server.try_clone()?);
+    let up = thread::spawn(move || {
+        let _ = io::copy(&mut up_from, &mut up_to);
+        let _ = up_to.shutdown(Shutdown::Write);
+    });
+    let (mut from, mut to) = (server, client);
+    let _ = io::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
     let _ = up.join();
     Ok(())
 }

@@ -19,7 +19,8 @@ const TAKEN_UP: Duration = Duration::from_secs(20);
 pub struct Webhooks<'a> {
     /// The name of the configurations.
     pub name: &'a str,
-    /// Countersign's address: `https://127.0.0.1:PORT`.
+    /// Countersign's address: `https://127.0.0.1:PORT`, or `https://NAME.NAMESPACE.svc` of the
+    /// Service before it.
     pub url: &'a str,
     /// The PEM file of the authority that Countersign's certificate is from.
     pub authority: &'a Path,
@@ -59,10 +60,7 @@ impl Webhooks<'_> {
         let authority = fs::read(self.authority).context("the webhook's authority")?;
         Ok(json!({
             "name": format!("{path}.countersign.dev"),
-            "clientConfig": {
-                "url": format!("{}/{path}", self.url),
-                "caBundle": STANDARD.encode(authority),
-            },
+            "clientConfig": self.client_config(path, &STANDARD.encode(authority)),
             "rules": rules,
             "namespaceSelector": self.selector(),
             "failurePolicy": "Fail",
@@ -71,6 +69,18 @@ impl Webhooks<'_> {
             "timeoutSeconds": 10,
             "admissionReviewVersions": ["v1"],
         }))
+    }
+
+    fn client_config(&self, path: &str, authority: &str) -> Value {
+        let service = self.url.strip_prefix("https://").and_then(|host| host.strip_suffix(".svc"));
+        match service.and_then(|service| service.split_once('.')) {
+            None => json!({"url": format!("{}/{path}", self.url), "caBundle": authority}),
+            Some((name, namespace)) => {
+                let path = format!("/{path}");
+                let service = json!({"name": name, "namespace": namespace, "path": path});
+                json!({"service": service, "caBundle": authority})
+            }
+        }
     }
 
     /// A webhook that cannot be reached and so refuses one object, which is never made: once that

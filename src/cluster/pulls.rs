@@ -25,6 +25,10 @@ use reads::{Key, Reads};
 /// Most objects read at one time: whoever can send reviews can name any.
 const AT_ONCE: usize = 16;
 
+/// Largest docker configuration in a Secret, in bytes: a thousand registries, and far less than
+/// the 1 MiB of a Secret, as any pod can name another one to read.
+const CONFIG_BYTES: usize = 256 << 10;
+
 /// The namespaces whose pull secrets may be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
@@ -84,13 +88,13 @@ impl PullSecrets {
                 Step::Secrets(names) => {
                     let reading = names.iter().map(|name| self.secret(namespace, name));
                     let told = timeout_at(deadline, join_all(reading));
-                    let told = told.await.map_err(|_| late(namespace, "Secret", &names))?;
+                    let told =
+                        told.await.map_err(|_| late(namespace, "Secret", &names.join(", ")))?;
                     secrets.extend(names.into_iter().zip(told));
                 }
                 Step::Account(name) => {
                     let told = timeout_at(deadline, self.account(namespace, &name)).await;
-                    let told =
-                        told.map_err(|_| late(namespace, "ServiceAccount", &[name.clone()]))?;
+                    let told = told.map_err(|_| late(namespace, "ServiceAccount", &name))?;
                     accounts.insert(name, told);
                 }
             }
@@ -132,8 +136,7 @@ fn unavailable(namespace: &str, what: &str) -> Unavailable {
     Unavailable::CredentialsUnavailable { what: format!("namespace {namespace}: {what}") }
 }
 
-fn late(namespace: &str, kind: &str, names: &[String]) -> Unavailable {
-    let names = names.join(", ");
+fn late(namespace: &str, kind: &str, names: &str) -> Unavailable {
     unavailable(namespace, &format!("{kind} {names}: not read within the review's deadline"))
 }
 
@@ -146,6 +149,9 @@ fn docker_config(secret: Secret) -> Result<(DockerConfig, usize), String> {
     };
     match secret.data.as_ref().and_then(|data| data.get(key)) {
         None => Ok((DockerConfig::default(), 0)),
+        Some(json) if json.0.len() > CONFIG_BYTES => {
+            Err(format!("its {key} is larger than {CONFIG_BYTES} bytes"))
+        }
         Some(json) => Ok((parse(&json.0)?, json.0.len())),
     }
 }

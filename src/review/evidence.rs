@@ -12,11 +12,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::judge::{self, Plan, named_roles};
 use super::{ImageReview, Request, Reviewer};
+use crate::http::Basic;
 use crate::metadata::Live;
 use crate::registry::{Resolved, without_contact};
 use crate::snapshot::Snapshot;
 
 type Found = Result<Resolved, Unavailable>;
+/// The credentials of who asks; none where the installation's count.
+type Own = Result<Option<Basic>, Unavailable>;
 type Verified = Result<Arc<Repository>, Refusal>;
 
 /// The digests that tags resolve to, and the repositories' verified metadata. Trees, for most
@@ -61,11 +64,12 @@ impl Reviewer {
         let mut evidence = Evidence::default();
         let mut tags = BTreeSet::new();
         let mut repositories = BTreeMap::new();
+        let mut known = BTreeMap::new();
         for (plan, reference) in
             plans.iter().filter_map(|plan| plan.to_verify().map(|reference| (plan, reference)))
         {
             if reference.digest().is_none() && !evidence.digests.contains_key(reference) {
-                match self.at_hand(snapshot, request, reference) {
+                match self.at_hand(snapshot, request, reference, &mut known) {
                     Some(found) => drop(evidence.digests.insert(reference.clone(), found)),
                     None => drop(tags.insert(reference)),
                 }
@@ -88,7 +92,7 @@ impl Reviewer {
             return evidence;
         }
         let (digests, verified) = tokio::join!(
-            join_all(tags.iter().map(|tag| self.resolved(snapshot, request, tag))),
+            self.resolved(snapshot, request, &tags),
             join_all(repositories.values().map(|live| self.verified(live, request.deadline))),
         );
         evidence.digests.extend(tags.into_iter().cloned().zip(digests));
@@ -99,41 +103,51 @@ impl Reviewer {
     }
 
     /// What a tag resolves to, where nobody has to be asked.
-    fn at_hand(
+    fn at_hand<'r>(
         &self,
         snapshot: &Snapshot,
         request: &Request<'_>,
-        image: &Reference,
+        image: &'r Reference,
+        known: &mut BTreeMap<&'r str, Option<Own>>,
     ) -> Option<Found> {
-        if let Some(known) = without_contact(image, &snapshot.registries) {
-            return Some(known);
-        }
-        let own = match &self.pull_secrets {
-            None => None,
-            Some(secrets) => {
-                match secrets.at_hand(request.namespace, request.puller, image.registry())? {
-                    Ok(own) => own,
-                    Err(unavailable) => return Some(Err(unavailable)),
-                }
-            }
+        let allowed = &snapshot.registries;
+        let Some(secrets) = &self.pull_secrets else {
+            return self.registry.cached(image, None, allowed);
         };
-        self.registry.cached(image, own, &snapshot.registries)
+        // No Secret is read for a registry that nobody named.
+        if let Some(answer) = without_contact(image, allowed) {
+            return Some(answer);
+        }
+        let registry = image.registry();
+        let look = || secrets.at_hand(request.namespace, request.puller, registry);
+        match known.entry(registry).or_insert_with(look).clone()? {
+            Ok(own) => self.registry.cached(image, own, allowed),
+            Err(unavailable) => Some(Err(unavailable)),
+        }
     }
 
+    /// What tags resolve to. Credentials are chosen once a registry, however many tags it has.
     async fn resolved(
         &self,
         snapshot: &Snapshot,
         request: &Request<'_>,
-        image: &Reference,
-    ) -> Found {
+        tags: &BTreeSet<&Reference>,
+    ) -> Vec<Found> {
         let Request { namespace, puller, deadline, .. } = *request;
-        let own = match &self.pull_secrets {
-            None => None,
-            Some(secrets) => {
-                secrets.credentials(namespace, puller, image.registry(), deadline).await?
-            }
-        };
-        self.registry.resolve(image, own, &snapshot.registries, deadline).await
+        let mut chosen: BTreeMap<&str, Own> = BTreeMap::new();
+        if let Some(secrets) = &self.pull_secrets {
+            let registries: BTreeSet<&str> = tags.iter().map(|tag| tag.registry()).collect();
+            let choosing = registries
+                .iter()
+                .map(|registry| secrets.credentials(namespace, puller, registry, deadline));
+            let credentials = join_all(choosing).await;
+            chosen.extend(registries.into_iter().zip(credentials));
+        }
+        let resolving = tags.iter().map(|tag| async {
+            let own = chosen.get(tag.registry()).cloned().unwrap_or(Ok(None))?;
+            self.registry.resolve(tag, own, &snapshot.registries, deadline).await
+        });
+        join_all(resolving).await
     }
 
     async fn verified(&self, live: &Live, deadline: Instant) -> Verified {

@@ -23,7 +23,7 @@ const REMEMBERED: Duration = Duration::from_secs(5);
 /// The same for what is not there or could not be read, so that "create, then retry" works.
 const REFUSED: Duration = Duration::from_secs(2);
 
-/// Most bytes of one kind remembered. A Secret has at most 1 MiB.
+/// Most bytes of one kind remembered.
 const BYTES: u64 = 16 << 20;
 
 /// What an entry takes beside its object.

@@ -158,11 +158,14 @@ async fn secrets_of_both_types_are_read_and_others_say_nothing() {
 #[tokio::test]
 async fn k14_what_cannot_be_read_is_named_and_nothing_of_it_is_told() {
     let broken = secret("kubernetes.io/dockerconfigjson", ".dockerconfigjson", "hunter2");
+    let large = " ".repeat(CONFIG_BYTES + 1);
+    let large = secret("kubernetes.io/dockercfg", ".dockercfg", &large);
     let garbage = Some((200, r#"{"data": {"x": "hunter2"}}"#.to_owned()));
     for (answer, wanted) in [
         (status(403), "may not read it"),
         (status(400), "the API server answered 400"),
         (status(401), "the API server answered 401"),
+        (large, "larger than 262144 bytes"),
         (broken, "not a docker configuration"),
         (garbage, "cannot be read"),
     ] {
