@@ -168,7 +168,11 @@ struct Source {
 }
 
 /// The reviewer of this snapshot, with the pull secrets that `client` may read.
-fn reviewer(args: &Args, snapshot: Snapshot, client: Option<&Client>) -> Result<Reviewer, Vec<String>> {
+fn reviewer(
+    args: &Args,
+    snapshot: Snapshot,
+    client: Option<&Client>,
+) -> Result<Reviewer, Vec<String>> {
     let pull_secrets = client.and_then(|client| args.pulls.pull_secrets(client));
     Ok(args.review.reviewer(snapshot).map_err(one)?.with_pull_secrets(pull_secrets))
 }
