@@ -48,7 +48,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Answers the API server's admission reviews
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Gives the webhook's verdict on images, without a cluster.
     /// Exit status: 0 admitted, 1 denied, 2 wrong usage or policy, 3 evidence unavailable
     Verify(verify::Args),
@@ -73,7 +73,7 @@ pub fn run() -> ExitCode {
     };
     let exit = runtime.block_on(async {
         match cli.command {
-            Command::Serve(args) => serve::run(args).await,
+            Command::Serve(args) => serve::run(*args).await,
             Command::Verify(args) => verify::run(args).await,
             Command::Pin(args) => pin::run(args).await,
             Command::Crds => match crds::run() {
