@@ -37,7 +37,10 @@ pub fn rights(api_server: &ApiServer, stale_after: u32) -> Outcome<Kubernetes> {
         rule(ours, &["trustpolicies/status", "trustsources/status"], &["get", "patch"]),
         rule("", &["namespaces"], &read),
     ]);
-    let here = json!([rule("", &["configmaps", "secrets"], &read)]);
+    let here = json!([
+        rule("", &["configmaps", "secrets"], &read),
+        rule("coordination.k8s.io", &["leases"], &["create", "get", "update"]),
+    ]);
     let object = |kind: &str, fields: Value| {
         let mut object = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,

@@ -22,17 +22,6 @@ const START: Duration = Duration::from_secs(60);
 /// The Secret that an installation keeps its certificate in.
 pub const SECRET: &str = "countersign-tls";
 
-/// A policy that says nothing of any image here.
-const POLICY: &str = "apiVersion: countersign.dev/v1alpha1
-kind: TrustPolicy
-metadata: {name: all}
-spec:
-  match:
-    images: {include: ['registry.example.com/**'], exclude: []}
-    namespaceSelector: {matchLabels: {}}
-  allowUnverified: {reason: a test}
-";
-
 /// The Service in front of an installation.
 pub const SERVICE: &str = "countersign";
 
@@ -136,14 +125,10 @@ impl<'a> Installation<'a> {
         let (port, probes) = (free_port()?, free_port()?);
         let folder = self.folder.join(identity);
         fs::create_dir_all(&folder)?;
-        let policies = folder.join("policies.yaml");
-        fs::write(&policies, POLICY)?;
         let mut command = Command::new(tools::countersign()?);
         command
             .env("KUBECONFIG", &self.kubeconfig)
             .args(["serve", "--kubernetes", "--unmatched=Deny"])
-            .arg("--policies")
-            .arg(&policies)
             .arg(format!("--system-namespace={}", self.name))
             .arg(format!("--identity={identity}"))
             .arg(format!("--webhooks-owner={}", self.name))
@@ -327,5 +312,33 @@ impl Replica {
         let mut server = self.server.context("it is not running")?;
         server.terminate()?;
         server.wait(Duration::from_secs(30)).map(drop)
+    }
+}
+
+/// Reads the bundle of the moment from the API server, fast.
+pub struct Bundles {
+    client: Client,
+    url: String,
+    token: String,
+}
+
+impl Bundles {
+    /// Reads that of the configurations of this name.
+    pub fn new(api_server: &ApiServer, name: &str) -> Outcome<Self> {
+        let config: Value = serde_json::from_slice(&fs::read(api_server.kubeconfig())?)?;
+        let authority = &config["clusters"][0]["cluster"]["certificate-authority"];
+        let token = &config["users"][0]["user"]["token"];
+        let path = "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+        Ok(Self {
+            client: http::client(authority.as_str().context("no CA")?.as_ref())?,
+            url: format!("{}/{path}/{name}", api_server.url()),
+            token: token.as_str().context("no token")?.to_owned(),
+        })
+    }
+
+    /// The bundle of the validating webhook.
+    pub fn read(&self) -> Outcome<String> {
+        let found = self.client.get(&self.url).bearer_auth(&self.token).send()?;
+        Installation::bundle(&serde_json::from_str(&found.error_for_status()?.text()?)?)
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use countersign_e2e::api_server::{ApiServer, Shared};
 use countersign_e2e::pki::Authority;
-use countersign_e2e::replica::{Installation, Replica};
+use countersign_e2e::replica::{Bundles, Installation, Replica};
 use countersign_e2e::{Context, Failure, Outcome};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -321,28 +321,50 @@ fn o3_a_broken_secret_keeps_the_last_pair_and_is_put_right_by_the_holder() -> Ou
 }
 
 #[test]
+fn an_emptied_secret_is_filled_anew_for_when_a_key_has_leaked() -> Outcome<()> {
+    let place = Place::new()?;
+    let installation = place.install("emptied")?;
+    let replica = installation.start("one", &[])?;
+    let before = installation.secret("ca.crt")?;
+    let empty = r#"[{"op": "remove", "path": "/data"}]"#;
+    let patch = ["patch", "secret", "countersign-tls", "-n", "emptied", "--type=json", "-p", empty];
+    place.api_server().kubectl(&patch)?.success()?;
+    until("there is another authority", SOON, || {
+        let now = installation.secret("ca.crt")?;
+        Ok(!now.is_empty() && now != before)
+    })?;
+    await_applied(&installation)?;
+    let bundle = installation.secret("ca.crt")?;
+    assert!(!bundle.contains(&before), "the former authority is trusted no more");
+    until("it is served", SOON, || Ok(replica.ask(&bundle).is_ok()))
+}
+
+#[test]
 fn o3_rotation_of_authority_and_certificate_fails_no_request() -> Outcome<()> {
     let place = Place::new()?;
     let installation = place.install("rotation")?;
-    // Renewed after 20 s, published for 2.5 s before it signs.
-    let flags = ["--certificate-lifetime=30"];
+    // Renewed after 24 s, published for 3 s before it signs.
+    let flags = ["--certificate-lifetime=36"];
     let replicas = [installation.start("one", &flags)?, installation.start("two", &flags)?];
     await_applied(&installation)?;
     let bundles = Bundles::new(place.api_server(), "rotation")?;
     let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let ask = |replica: &Replica| -> Outcome<()> {
+    // An API server reads a configuration a little later than it was written.
+    let ask = |replica: &Replica, late: Duration| -> Outcome<()> {
         while !stop.load(Ordering::Relaxed) {
             let bundle = bundles.read()?;
+            thread::sleep(late);
             replica.ask(&bundle).context(format!("with {bundle}"))?;
             asked.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     };
+    let ask = &ask;
     let (rotated, loads) = thread::scope(|scope| {
+        let lateness = [20, 1000, 1500].map(Duration::from_millis);
         let loads: Vec<_> = replicas
             .iter()
-            .flat_map(|replica| [replica; 2])
-            .map(|replica| scope.spawn(move || ask(replica)))
+            .flat_map(|replica| lateness.map(|late| scope.spawn(move || ask(replica, late))))
             .collect();
         let rotated = rotations(&installation);
         stop.store(true, Ordering::Relaxed);
@@ -373,30 +395,4 @@ fn rotations(installation: &Installation<'_>) -> Outcome<()> {
         thread::sleep(Duration::from_millis(400));
         Ok(authorities.len() > 3 && certificates.len() > 3)
     })
-}
-
-/// Reads the bundle of the moment from the API server, fast.
-struct Bundles {
-    client: reqwest::blocking::Client,
-    url: String,
-    token: String,
-}
-
-impl Bundles {
-    fn new(api_server: &ApiServer, name: &str) -> Outcome<Self> {
-        let config: Value = serde_json::from_slice(&std::fs::read(api_server.kubeconfig())?)?;
-        let authority = &config["clusters"][0]["cluster"]["certificate-authority"];
-        let token = &config["users"][0]["user"]["token"];
-        let path = "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
-        Ok(Self {
-            client: countersign_e2e::http::client(authority.as_str().context("no CA")?.as_ref())?,
-            url: format!("{}/{path}/{name}", api_server.url()),
-            token: token.as_str().context("no token")?.to_owned(),
-        })
-    }
-
-    fn read(&self) -> Outcome<String> {
-        let found = self.client.get(&self.url).bearer_auth(&self.token).send()?;
-        Installation::bundle(&serde_json::from_str(&found.error_for_status()?.text()?)?)
-    }
 }

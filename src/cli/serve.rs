@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::{Exit, complain};
 use crate::admission::{self, Admission, CustomKind, Kinds, Settings, Templates};
@@ -108,19 +109,18 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
     let metrics = Metrics::register(&mut registry);
     Metrics::watch_lines(&mut registry, lines);
 
-    let namespace =
-        args.cluster.kubernetes.then(|| args.cluster.system_namespace.clone()).flatten();
-    let keeping = args.keeping.clone().checked(namespace.as_deref())?;
+    let namespace = args.cluster.system_namespace.as_deref().filter(|_| args.cluster.kubernetes);
+    let keeping = args.keeping.clone().checked(namespace)?;
+    let kinds = Kinds::new(&args.custom_kind).map_err(one)?;
+    let readiness = Readiness::new();
     let client = match args.cluster.kubernetes || args.pulls.wanted() {
         true => Some(Client::try_default().await.map_err(one)?),
         false => None,
     };
-    let readiness = Readiness::new();
     let keeping = keeping.prepare(client.as_ref(), &readiness, &metrics)?;
-    let kinds = Kinds::new(&args.custom_kind).map_err(one)?;
     let Source { reviewer, latest, following } = match &client {
         Some(client) if args.cluster.kubernetes => {
-            from_cluster(&args, client, &readiness, keeping.holds())?
+            from_cluster(&args, client, keeping.holds(), &readiness)?
         }
         _ => from_files(&args, client.as_ref())?,
     };
@@ -144,10 +144,9 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
     let shutdown = self::shutdown().map_err(one)?;
     let kept = keeping.start(self::shutdown().map_err(one)?);
     let mut following = tokio::spawn(following);
-    tokio::select! {
+    let served = tokio::select! {
         served = server.run(router, readiness, Arc::new(registry), shutdown) => {
             following.abort();
-            kept.end().await;
             served.map_err(one)
         }
         // Policies that are followed no more would answer for ever.
@@ -155,7 +154,9 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
             let how = ended.err().map_or_else(String::new, |error| format!(": {error}"));
             Err(vec![format!("following the policies ended, which is a bug{how}")])
         }
-    }
+    };
+    kept.end().await;
+    served
 }
 
 /// Where policies come from.
@@ -187,8 +188,8 @@ fn from_files(args: &Args, client: Option<&Client>) -> Result<Source, Vec<String
 fn from_cluster(
     args: &Args,
     client: &Client,
+    leads: watch::Receiver<bool>,
     readiness: &Readiness,
-    leads: tokio::sync::watch::Receiver<bool>,
 ) -> Result<Source, Vec<String>> {
     let cluster = Cluster::new(
         client.clone(),
@@ -202,12 +203,7 @@ fn from_cluster(
     let reviewer = Arc::new(reviewer.in_cluster(cluster.view()));
     let latest = Some(cluster.latest());
     readiness.hold("policies", "they have not been listed yet");
-    let following = {
-        let (reviewer, readiness) = (Arc::clone(&reviewer), readiness.clone());
-        async move {
-            cluster.follow(reviewer, readiness, leads).await;
-        }
-    };
+    let following = cluster.follow(Arc::clone(&reviewer), readiness.clone(), leads);
     Ok(Source { reviewer, latest, following: Box::pin(following) })
 }
 

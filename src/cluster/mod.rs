@@ -1,4 +1,4 @@
-//! Countersign in a cluster: what it reads from the API server, and the statuses it writes there.
+//! Countersign in a cluster: what it reads from the API server, and what it writes and keeps there.
 
 pub mod certificate;
 mod freshness;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use countersign::server::PairOrigin;
+use countersign::server::{self, CERTIFICATE, PairOrigin};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::sync::watch;
 
 use crate::harness::{Pair, Running, builder, client, start, until};
 
@@ -131,4 +132,43 @@ async fn k7_only_clients_of_the_given_authority_are_answered() {
         let response = client.post(server.url("/fast")).body("x").send().await;
         assert_eq!(response.is_ok(), answered);
     }
+}
+
+fn kept(pair: &Pair) -> Option<Arc<server::Pair>> {
+    Some(Arc::new(server::Pair {
+        certificate: pair.certificate.clone().into_bytes(),
+        key: pair.key.clone().into_bytes(),
+        certificate_place: "Secret system/tls, tls.crt".to_owned(),
+        key_place: "Secret system/tls, tls.key".to_owned(),
+    }))
+}
+
+#[tokio::test]
+async fn o3_a_kept_pair_may_come_later_and_is_checked_as_files_are() {
+    let (first, second) = (Pair::new(), Pair::new());
+    let (keeper, pair) = watch::channel(None);
+    let server = start(&first, |config, _| config.pair = PairOrigin::Kept(pair));
+    server.readiness.hold(CERTIFICATE, "there is none yet");
+    assert!(!serves(&server, &first).await, "nothing to serve with");
+    keeper.send_replace(kept(&first));
+    until("the pair is served", || serves(&server, &first)).await;
+    assert_eq!(server.probe("/readyz").await.0, 200);
+
+    let failures = async || {
+        let (_, metrics) = server.probe("/metrics").await;
+        metrics.contains("countersign_certificate_reloads_failed_total 1\n")
+    };
+    keeper.send_replace(kept(&Pair { key: second.key.clone(), ..first.clone() }));
+    until("the failure is counted", failures).await;
+    assert!(serves(&server, &first).await, "the last good one is served");
+    keeper.send_replace(kept(&second));
+    until("the next good pair is served", || serves(&server, &second)).await;
+}
+
+#[test]
+fn a_pair_is_shown_without_its_key() {
+    let pair = Pair::new();
+    let shown = format!("{:?}", kept(&pair));
+    assert!(shown.contains("Secret system/tls, tls.key"), "{shown}");
+    assert!(!shown.contains("PRIVATE") && !shown.contains("45, 45, 45"), "{shown}");
 }

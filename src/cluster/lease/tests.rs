@@ -138,7 +138,7 @@ async fn one_lost_request_costs_no_lease() {
     let writes = Arc::new(Mutex::new(0));
     let api = client(move |method| {
         let mut writes = writes.lock().expect("not poisoned");
-        *writes += usize::from(method == Method::PUT);
+        *writes += u32::from(method == Method::PUT);
         if method == Method::PUT && writes.is_multiple_of(2) {
             None
         } else {
