@@ -1,6 +1,7 @@
 //! Countersign in a cluster: what it reads from the API server, and the statuses it writes there.
 
 pub mod certificate;
+pub mod events;
 mod freshness;
 pub mod lease;
 mod namespaces;
