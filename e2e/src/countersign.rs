@@ -107,6 +107,9 @@ impl Countersign {
                 .arg("--kubernetes")
                 .arg(format!("--system-namespace={}", kubernetes.namespace))
                 .arg(format!("--watch-stale-after={}", kubernetes.stale_after))
+                // Tests that share a namespace are not each other's replicas.
+                .arg(format!("--lease=countersign-{port}"))
+                .arg(format!("--identity=countersign-{port}"))
                 .env("KUBECONFIG", &kubernetes.kubeconfig),
         };
         if let Some(kubeconfig) = &config.kubeconfig {
