@@ -196,7 +196,7 @@ impl<D: Decide> Admission<D> {
         let took = arrival.elapsed();
         self.metrics.answered(webhook.as_str(), answer.outcome, answer.code, took);
         self.log(webhook, &request, &review, &answer, took);
-        self.tell_owner(webhook, &request, &answer, body);
+        self.tell_owner(&request, &answer, body);
         answer.to_json(&request.uid).map_err(|_| Rejected::Failed)
     }
 
@@ -319,16 +319,10 @@ impl<D: Decide> Admission<D> {
 
     /// Controllers keep refusals and warnings to themselves, so what they own is told. The author of
     /// anything else reads the answer.
-    fn tell_owner(
-        &self,
-        webhook: Webhook<'_>,
-        request: &Request<'_>,
-        answer: &Answer,
-        body: &[u8],
-    ) {
+    fn tell_owner(&self, request: &Request<'_>, answer: &Answer, body: &[u8]) {
         let Some(events) = &self.events else { return };
         let silent = answer.outcome == Outcome::Allowed || answer.code.is_empty();
-        if silent || request.dry_run || !matches!(webhook, Webhook::Validate) {
+        if silent || request.dry_run {
             return;
         }
         events.tell(|| {
