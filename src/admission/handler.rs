@@ -20,14 +20,16 @@ use tokio::time::Instant;
 
 use super::Decide;
 use super::body::{Bodies, Rejected};
+use super::owner;
 use super::read::{self, Request};
 use super::resources;
 use super::respond::{Answer, Templates};
 use super::wire::{Object, Operation};
 use super::workload::{self, Item, Kinds, Place};
 use crate::cluster::Latest;
+use crate::cluster::events::{Events, Refusal};
 use crate::review::{self, ImageUse, Puller, Review, Subject};
-use crate::telemetry::{DecisionLog, DecisionRecord, Metrics};
+use crate::telemetry::{DecisionLog, DecisionRecord, Metrics, Outcome};
 
 /// Most images in one object; a pod has a handful.
 const IMAGES: usize = 1000;
@@ -72,6 +74,7 @@ pub struct Admission<D> {
     settings: Settings,
     metrics: Metrics,
     log: DecisionLog,
+    events: Option<Events>,
     in_flight: Semaphore,
     bodies: Bodies,
 }
@@ -80,7 +83,13 @@ impl<D: Decide> Admission<D> {
     /// Answers by `decide`, counts in `metrics`, writes decisions to `log`.
     pub fn new(decide: D, settings: Settings, metrics: Metrics, log: DecisionLog) -> Self {
         let in_flight = Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS));
-        Self { decide, settings, metrics, log, in_flight, bodies: Bodies::default() }
+        let bodies = Bodies::default();
+        Self { decide, settings, metrics, log, events: None, in_flight, bodies }
+    }
+
+    /// Tells the owners of what was refused, too.
+    pub fn with_events(self, events: Option<Events>) -> Self {
+        Self { events, ..self }
     }
 }
 
@@ -187,6 +196,7 @@ impl<D: Decide> Admission<D> {
         let took = arrival.elapsed();
         self.metrics.answered(webhook.as_str(), answer.outcome, answer.code, took);
         self.log(webhook, &request, &review, &answer, took);
+        self.tell_owner(&request, &answer, body);
         answer.to_json(&request.uid).map_err(|_| Rejected::Failed)
     }
 
@@ -304,6 +314,20 @@ impl<D: Decide> Admission<D> {
             code: answer.code,
             took,
             review,
+        });
+    }
+
+    /// Controllers keep refusals and warnings to themselves, so what they own is told. The author of
+    /// anything else reads the answer.
+    fn tell_owner(&self, request: &Request<'_>, answer: &Answer, body: &[u8]) {
+        let Some(events) = &self.events else { return };
+        let silent = answer.outcome == Outcome::Allowed || answer.code.is_empty();
+        if silent || request.dry_run {
+            return;
+        }
+        events.tell(|| {
+            let owner = owner::controller(body)?;
+            Refusal::new(&request.namespace, owner, answer.code, &answer.text())
         });
     }
 }

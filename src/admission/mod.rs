@@ -2,6 +2,7 @@
 
 mod body;
 mod handler;
+mod owner;
 mod read;
 mod resources;
 mod respond;

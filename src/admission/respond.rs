@@ -132,6 +132,14 @@ impl Answer {
         Self { patch, code: first_code(review, review.effect()), ..Self::allowed() }
     }
 
+    /// What its reader is told: the message, or the warnings, one a line.
+    pub(super) fn text(&self) -> String {
+        match &self.status {
+            Some(status) => status.message.clone(),
+            None => self.warnings.join("\n"),
+        }
+    }
+
     /// The AdmissionReview to send.
     pub(super) fn to_json(&self, uid: &str) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(&Envelope {

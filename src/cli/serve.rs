@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use super::{Exit, complain};
 use crate::admission::{self, Admission, CustomKind, Kinds, Settings, Templates};
+use crate::cluster::events::Events;
 use crate::cluster::{self, Cluster};
 use crate::config::ReviewArgs;
 use crate::http;
@@ -127,7 +128,14 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
     let deadline = Duration::from_secs(args.deadline);
     let settings = Settings { templates: args.templates, deadline, ..Settings::new(kinds) };
     let log = DecisionLog::new(lines.clone());
-    let admission = Arc::new(Admission::new(reviewer, settings, metrics.clone(), log));
+    let (events, telling) = client
+        .as_ref()
+        .zip(args.keeping.identity())
+        .filter(|_| args.cluster.kubernetes)
+        .map(|(client, identity)| Events::new(client.clone(), identity, &metrics))
+        .unzip();
+    let admission = Admission::new(reviewer, settings, metrics.clone(), log).with_events(events);
+    let admission = Arc::new(admission);
     let resources = latest.map(|latest| admission::resources_router(admission.clone(), latest));
     let router = admission::router(admission).merge(resources.unwrap_or_else(Router::new));
 
@@ -140,6 +148,7 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
     if let (Ok(webhooks), Ok(probes)) = listening {
         tracing::info!(%webhooks, %probes, "listening");
     }
+    let _telling = telling.map(tokio::spawn);
     http::read_system_certificates();
     let shutdown = self::shutdown().map_err(one)?;
     let kept = keeping.start(self::shutdown().map_err(one)?);

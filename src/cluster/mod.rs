@@ -1,6 +1,7 @@
 //! Countersign in a cluster: what it reads from the API server, and what it writes and keeps there.
 
 pub mod certificate;
+pub mod events;
 mod freshness;
 pub mod lease;
 mod namespaces;

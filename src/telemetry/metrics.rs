@@ -45,6 +45,36 @@ impl EncodeLabelValue for Outcome {
     }
 }
 
+/// What became of an event about a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventOutcome {
+    /// The API server has it.
+    Written,
+    /// There were too many; the next one of its series counts it.
+    Limited,
+    /// So many waited to be written that nobody looked whether there was an owner to tell.
+    Dropped,
+    /// The API server did not take it.
+    Failed,
+}
+
+impl EncodeLabelValue for EventOutcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let value = match self {
+            Self::Written => "written",
+            Self::Limited => "limited",
+            Self::Dropped => "dropped",
+            Self::Failed => "failed",
+        };
+        EncodeLabelValue::encode(&value, encoder)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabel {
+    outcome: EventOutcome,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReviewLabels {
     action: &'static str,
@@ -86,6 +116,7 @@ struct Inner {
     shed: Counter,
     panics: Counter,
     rejected: Family<ReasonLabel, Counter>,
+    events: Family<EventLabel, Counter>,
     certificate_expiry: Gauge<f64, AtomicU64>,
     reloads_failed: Counter,
 }
@@ -113,6 +144,7 @@ impl Metrics {
             shed: Counter::default(),
             panics: Counter::default(),
             rejected: Family::default(),
+            events: Family::default(),
             certificate_expiry: Gauge::default(),
             reloads_failed: Counter::default(),
         };
@@ -180,6 +212,11 @@ impl Metrics {
         self.0.rejected.get_or_create(&ReasonLabel { reason }).inc();
     }
 
+    /// An event was to be written.
+    pub fn event(&self, outcome: EventOutcome) {
+        self.0.events.get_or_create(&EventLabel { outcome }).inc();
+    }
+
     /// The serving certificate ends then, in seconds since 1970.
     pub fn certificate_expires(&self, unix_seconds: i64) {
         self.0.certificate_expiry.set(unix_seconds as f64);
@@ -233,6 +270,11 @@ impl Inner {
             "requests_rejected",
             "Requests that were no AdmissionReview, too large or too slow",
             self.rejected.clone(),
+        );
+        registry.register(
+            "events",
+            "Refusals to be told to the owners of what was refused, by what became of their events",
+            self.events.clone(),
         );
         registry.register_with_unit(
             "certificate_expiry_timestamp",

@@ -12,12 +12,14 @@ use countersign::admission::{
 };
 use countersign::api::{Document, Resources};
 use countersign::cluster::Latest;
+use countersign::cluster::events::Events;
 use countersign::review::{ImageReview, ImageUse, Request, Review, Subject};
 use countersign::telemetry::{self, DecisionLog, Format, Lines, Metrics};
 use countersign_verify::image::{Digest, Reference};
 use countersign_verify::outcome::{Decision, Denial, Finding, PolicyVerdict, Unavailable};
 use countersign_verify::policy::Action;
 use http::{Request as HttpRequest, StatusCode};
+use kube::Client;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -136,6 +138,15 @@ impl Harness {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::built(change, None)
+    }
+
+    /// With events, written by this client.
+    pub(crate) fn telling(client: Client) -> Self {
+        Self::built(|_| {}, Some(client))
+    }
+
+    fn built(change: impl FnOnce(&mut Settings), client: Option<Client>) -> Self {
         let custom = CustomKind {
             group: "argoproj.io".to_owned(),
             kind: "Rollout".to_owned(),
@@ -155,7 +166,13 @@ impl Harness {
         let sink = Sink::default();
         let lines = Lines::to(sink.clone()).unwrap();
         let log = DecisionLog::new(lines.clone());
-        let admission = Arc::new(Admission::new(script.clone(), settings, metrics, log));
+        let (events, telling) =
+            client.map(|client| Events::new(client, "replica", &metrics)).unzip();
+        if let Some(telling) = telling {
+            tokio::spawn(telling);
+        }
+        let admission = Admission::new(script.clone(), settings, metrics, log).with_events(events);
+        let admission = Arc::new(admission);
         let resources = resources_router(admission.clone(), Arc::new(Latest::new(resources())));
         Self { router: router(admission).merge(resources), script, lines, sink, registry }
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod events;
 mod harness;
 mod hostile;
 mod limits;

@@ -94,6 +94,11 @@ struct Webhooks {
 }
 
 impl KeepingArgs {
+    /// This replica's name, which [`Self::checked`] requires in cluster mode.
+    pub(super) fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
+    }
+
     /// The flags, where they fit each other. `namespace` is Countersign's own in cluster mode.
     pub(super) fn checked(self, namespace: Option<&str>) -> Result<Keeping, Vec<String>> {
         let mut problems = Vec::new();
