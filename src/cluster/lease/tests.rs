@@ -139,7 +139,7 @@ async fn one_lost_request_costs_no_lease() {
     let api = client(move |method| {
         let mut writes = writes.lock().expect("not poisoned");
         *writes += usize::from(method == Method::PUT);
-        if method == Method::PUT && *writes % 2 == 0 {
+        if method == Method::PUT && writes.is_multiple_of(2) {
             None
         } else {
             answer(200, &held_by("one", 5))
