@@ -76,13 +76,22 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Answers the API server's admission reviews
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Gives the webhook's verdict on images, without a cluster.
     /// Exit status: 0 admitted, 1 denied, 2 wrong usage or policy, 3 evidence unavailable
     Verify(verify::Args),
-    /// Tells which images of running pods would be denied, and why, or what new policies would change.
-    /// Exit status: 0 none, 1 denied, 2 wrong usage or policy or nothing could be read, 3 evidence
-    /// unavailable
+    /// Tells which images of running pods would be denied and why, or what other policies would
+    /// change. Exit status: 0 none, 1 denied, 2 wrong usage or policy, or the cluster cannot be
+    /// read, 3 evidence unavailable
+    ///
+    /// Pods, TrustPolicies and TrustSources, and what these name, are read from the cluster of the
+    /// kubeconfig's current context, as kubectl does, with your rights. Nothing is written. Images
+    /// are judged as if their pods were made anew now.
+    ///
+    /// The question is what would be denied once images without a policy are: that is --unmatched
+    /// Deny, the default here. With --unmatched Audit it is what the policies alone deny.
+    ///
+    /// Tags are looked up with the credentials of --docker-config; pods' pull secrets are not used.
     Scan(scan::Args),
     /// Prints a TrustSource and a TrustPolicy for an image, with the keys to compare
     Pin(pin::Args),
@@ -105,7 +114,7 @@ pub fn run() -> ExitCode {
     };
     let exit = runtime.block_on(async {
         match cli.command {
-            Command::Serve(args) => serve::run(args).await,
+            Command::Serve(args) => serve::run(*args).await,
             Command::Verify(args) => verify::run(args).await,
             Command::Scan(args) => scan::run(args).await,
             Command::Pin(args) => pin::run(args).await,

@@ -28,12 +28,6 @@ use report::{Finding, Report};
 /// No installation reviews its pods: without them the cluster does not start.
 const NEVER_REVIEWED: &str = "kube-system";
 
-/// Reads pods, TrustPolicies and TrustSources, and what these name, from the cluster of the
-/// kubeconfig's current context, as kubectl does; KUBECONFIG names another. Nothing is written.
-///
-/// The question is what would be denied once images without a policy are: that is --unmatched
-/// Deny, which is the default here. With --unmatched Audit the question is what the policies
-/// alone deny.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Every namespace, but those that the webhooks leave out: kube-system, Countersign's own, and

@@ -86,12 +86,21 @@ pub(super) async fn running(
     }
     let fetch = async |params: &ListParams| {
         let request = list.list(params).map_err(Error::BuildRequest)?;
-        let mut body = Vec::new();
-        let answer = client.request_stream(request).await?;
-        answer.take(PAGE_BYTES).read_to_end(&mut body).await.map_err(Error::ReadEvents)?;
-        read(&body).map_err(Error::SerdeError)
+        page(client, request, PAGE_BYTES).await
     };
     pages::all(&params, fetch, Running::add).await
+}
+
+/// A page of at most so many bytes: what is cut off is no JSON.
+async fn page(
+    client: &Client,
+    request: http::Request<Vec<u8>>,
+    bytes: u64,
+) -> Result<Page<Seen>, Error> {
+    let mut body = Vec::new();
+    let answer = client.request_stream(request).await?;
+    answer.take(bytes).read_to_end(&mut body).await.map_err(Error::ReadEvents)?;
+    read(&body).map_err(Error::SerdeError)
 }
 
 #[derive(Deserialize)]

@@ -22,7 +22,7 @@ fn container(image: &str) -> Value {
     json!({"containers": [{"name": "app", "image": image}]})
 }
 
-fn page(pods: &[Value], more: &str) -> Option<(u16, String)> {
+fn listed(pods: &[Value], more: &str) -> Option<(u16, String)> {
     let list = json!({"kind": "PodList", "metadata": {"continue": more}, "items": pods});
     Some((200, list.to_string()))
 }
@@ -68,7 +68,7 @@ async fn many_pods_of_an_owner_are_one_and_others_are_told_apart() {
     let mut pods: Vec<Value> = fifty.collect();
     pods.push(pod("a", "alone", None, container("r/api:1")));
     pods.push(pod("b", "other", Some(("Job", "once")), container("r/api:1")));
-    let (running, _) = found(None, &[], vec![page(&pods, "")]).await;
+    let (running, _) = found(None, &[], vec![listed(&pods, "")]).await;
     let running = running.expect("a list");
     assert_eq!(running.pods, 52);
     let wanted = [
@@ -87,7 +87,7 @@ async fn k1_every_kind_of_container_and_image_volumes_are_found() {
         "ephemeralContainers": [{"name": "debug", "image": "r/debug:1"}],
         "volumes": [{"name": "data", "image": {"reference": "r/data:1"}}, {"name": "tmp"}],
     });
-    let (running, _) = found(None, &[], vec![page(&[pod("a", "p", None, spec)], "")]).await;
+    let (running, _) = found(None, &[], vec![listed(&[pod("a", "p", None, spec)], "")]).await;
     let running = running.expect("a list");
     let paths = |image: &str| {
         let key = Image { namespace: "a".to_owned(), image: image.to_owned() };
@@ -104,14 +104,14 @@ async fn k1_every_kind_of_container_and_image_volumes_are_found() {
 #[tokio::test]
 async fn lists_are_read_by_pages_of_what_is_not_finished() {
     let one = |name: &str| [pod("a", name, None, container("r/app:1"))];
-    let answers = vec![page(&one("p"), "more"), page(&one("q"), "")];
+    let answers = vec![listed(&one("p"), "more"), listed(&one("q"), "")];
     let (running, uris) = found(Some("a"), &[], answers).await;
     assert_eq!(running.expect("a list").pods, 2);
     let selector = "fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed";
     let first = format!("/api/v1/namespaces/a/pods?&{selector}&limit=250");
     assert_eq!(uris[0], first);
     assert_eq!(uris[1], format!("{first}&continue=more"));
-    let (_, uris) = found(None, &["kube-system"], vec![page(&[], "")]).await;
+    let (_, uris) = found(None, &["kube-system"], vec![listed(&[], "")]).await;
     let wanted =
         format!("/api/v1/pods?&{selector}%2Cmetadata.namespace%21%3Dkube-system&limit=250");
     assert_eq!(uris, [wanted]);
@@ -120,7 +120,7 @@ async fn lists_are_read_by_pages_of_what_is_not_finished() {
 #[tokio::test]
 async fn a_list_that_grew_too_old_begins_again_and_a_refusal_ends_it() {
     let one = [pod("a", "p", None, container("r/app:1"))];
-    let answers = vec![page(&one, "more"), failed(410), page(&one, "")];
+    let answers = vec![listed(&one, "more"), failed(410), listed(&one, "")];
     let (running, uris) = found(None, &[], answers).await;
     assert_eq!(running.expect("a list").pods, 1);
     assert_eq!(uris.len(), 3);
@@ -135,4 +135,17 @@ async fn what_is_no_list_of_pods_is_an_error() {
         let (running, _) = found(None, &[], vec![Some((200, body.to_owned()))]).await;
         assert!(matches!(running, Err(ListError::Api(_))), "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_page_is_read_up_to_its_limit() {
+    let body = listed(&[pod("a", "p", None, container("r/app:1"))], "").expect("a page");
+    let size = body.1.len() as u64;
+    let (client, _) = api_server(move |_| Some(body.clone()));
+    let read = async |bytes| {
+        let request = Request::new(Pod::url_path(&(), None)).list(&ListParams::default());
+        page(&client, request.expect("a request"), bytes).await
+    };
+    assert_eq!(read(size).await.expect("it fits").0.len(), 1);
+    assert!(matches!(read(size - 1).await, Err(Error::SerdeError(_))));
 }
