@@ -216,6 +216,14 @@ pub fn verify_behind(proxy: &str, config: &Config, arguments: &[&str]) -> Outcom
     run(command.args(arguments), "")
 }
 
+/// Runs `countersign scan` in the cluster of this kubeconfig.
+pub fn scan(config: &Config, kubeconfig: &Path, arguments: &[&str]) -> Outcome<Finished> {
+    let mut command = Command::new(tools::countersign()?);
+    command.arg("scan").env("KUBECONFIG", kubeconfig);
+    optional(&mut command, "--registry-certs-dir", config.registry_certs.as_deref());
+    run(command.args(arguments), "")
+}
+
 fn verify_command(config: &Config, state: Option<&Path>) -> Outcome<Command> {
     let mut command = Command::new(tools::countersign()?);
     command.arg("verify").arg("--policies").arg(&config.policies);

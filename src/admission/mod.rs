@@ -13,6 +13,8 @@ use std::future::Future;
 
 pub use handler::{Admission, Settings, resources_router, router};
 pub use respond::Templates;
+pub(crate) use wire::PodSpec;
+pub(crate) use workload::pod_images;
 pub use workload::{CustomKind, InvalidCustomKind, Kinds};
 
 use crate::review;

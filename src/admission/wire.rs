@@ -58,7 +58,7 @@ pub(super) struct GroupName<'a> {
 /// A pod's images, as whom they are pulled, and nothing else of it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct PodSpec<'a> {
+pub(crate) struct PodSpec<'a> {
     #[serde(borrow)]
     pub(super) containers: Option<Vec<Container<'a>>>,
     #[serde(borrow)]

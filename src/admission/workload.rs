@@ -295,3 +295,8 @@ pub(super) fn uses<'a>(
     };
     found.into_iter().map(usage).collect()
 }
+
+/// The image uses of a pod that is there, each with its place.
+pub(crate) fn pod_images(spec: &PodSpec<'_>) -> Vec<ImageUse> {
+    uses(items(spec), None, "spec", true).into_iter().map(|(_, usage)| usage).collect()
+}

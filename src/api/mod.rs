@@ -26,7 +26,7 @@ pub use source::{
     TrustSource, TrustSourceSpec, TufSource,
 };
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::ApiResource;
@@ -133,7 +133,43 @@ pub struct Resources {
     pub config_maps: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// The Secrets that sources may name.
     pub secrets: BTreeMap<String, SecretData>,
+    /// The ConfigMaps and Secrets that may be there and could not be read, by kind and name, and
+    /// why. A source that names one is `SourceUnavailable`.
+    pub unread: BTreeMap<(&'static str, String), String>,
 }
+
+impl Resources {
+    /// The ConfigMaps and Secrets that sources name, by kind and name.
+    pub fn named(&self) -> BTreeSet<(&'static str, &str)> {
+        let specs = self.sources.iter().filter_map(|document| document.spec.as_ref().ok());
+        specs.filter_map(|spec| spec.connection.as_ref()).flat_map(ConnectionSpec::named).collect()
+    }
+
+    /// These, where `others` replace what has the same kind and name.
+    #[must_use]
+    pub fn replaced_by(mut self, others: Self) -> Self {
+        fn replace<S>(present: &mut Vec<Document<S>>, others: Vec<Document<S>>) {
+            present.retain(|it| !others.iter().any(|other| other.name == it.name));
+            present.extend(others);
+        }
+        replace(&mut self.policies, others.policies);
+        replace(&mut self.sources, others.sources);
+        self.unread.retain(|(kind, name), _| match *kind {
+            CONFIG_MAP => !others.config_maps.contains_key(name),
+            _ => !others.secrets.contains_key(name),
+        });
+        self.config_maps.extend(others.config_maps);
+        self.secrets.extend(others.secrets);
+        self.unread.extend(others.unread);
+        self
+    }
+}
+
+/// The kind of a [`Resources::config_maps`] entry.
+pub const CONFIG_MAP: &str = "ConfigMap";
+
+/// The kind of a [`Resources::secrets`] entry.
+pub const SECRET: &str = "Secret";
 
 /// A Secret's data by key; its values are never printed.
 #[derive(Clone, Default, PartialEq, Eq)]

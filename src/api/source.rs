@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Status;
+use super::{CONFIG_MAP, SECRET, Status};
 
 /// Where signed metadata lives, and who may sign its root.
 #[derive(Debug, Clone, PartialEq, CustomResource, Deserialize, Serialize, JsonSchema)]
@@ -141,6 +141,15 @@ pub struct ConnectionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 253)))]
     pub token_hosts: Vec<String>,
+}
+
+impl ConnectionSpec {
+    /// The objects that it names, by kind and name.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let ca = self.ca_config_map_ref.iter().map(|named| (CONFIG_MAP, named.name.as_str()));
+        let login = self.credentials_secret_ref.iter().map(|named| (SECRET, named.name.as_str()));
+        ca.chain(login)
+    }
 }
 
 /// A key of a ConfigMap in Countersign's namespace.

@@ -3,14 +3,21 @@
 mod crds;
 mod pin;
 mod probe;
+mod progress;
+mod scan;
 mod serve;
 mod story;
 mod verify;
 
 use std::fmt::Display;
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use countersign_verify::outcome::{Decision, Effect};
+use serde::Serialize;
+
+use crate::api::is_namespace;
 
 /// How a command ends. The numbers are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +32,20 @@ pub enum Exit {
     Unavailable,
 }
 
+impl Exit {
+    /// By what becomes of images. Denied on evidence counts before denied for the want of it.
+    fn of<'d>(decisions: impl Iterator<Item = &'d Decision>) -> Self {
+        let mut denied = decisions.filter(|decision| decision.effect() == Effect::Deny).peekable();
+        if denied.peek().is_none() {
+            Self::Done
+        } else if denied.all(Decision::denied_for_want_of_evidence) {
+            Self::Unavailable
+        } else {
+            Self::Denied
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
@@ -34,6 +55,13 @@ impl From<Exit> for ExitCode {
             Exit::Unavailable => 3,
         })
     }
+}
+
+/// How verdicts are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
 }
 
 /// Admits a pod only if every image in it is signed by someone the cluster trusts, and only while
@@ -52,6 +80,19 @@ enum Command {
     /// Gives the webhook's verdict on images, without a cluster.
     /// Exit status: 0 admitted, 1 denied, 2 wrong usage or policy, 3 evidence unavailable
     Verify(verify::Args),
+    /// Tells which images of running pods would be denied and why, or what other policies would
+    /// change. Exit status: 0 none, 1 denied, 2 wrong usage or policy, or the cluster cannot be
+    /// read, 3 evidence unavailable
+    ///
+    /// Pods, TrustPolicies and TrustSources, and what these name, are read from the cluster of the
+    /// kubeconfig's current context, as kubectl does, with your rights. Nothing is written. Images
+    /// are judged as if their pods were made anew now.
+    ///
+    /// The question is what would be denied once images without a policy are: that is --unmatched
+    /// Deny, the default here. With --unmatched Audit it is what the policies alone deny.
+    ///
+    /// Tags are looked up with the credentials of --docker-config; pods' pull secrets are not used.
+    Scan(scan::Args),
     /// Prints a TrustSource and a TrustPolicy for an image, with the keys to compare
     Pin(pin::Args),
     /// Prints the custom resource definitions
@@ -75,6 +116,7 @@ pub fn run() -> ExitCode {
         match cli.command {
             Command::Serve(args) => serve::run(*args).await,
             Command::Verify(args) => verify::run(args).await,
+            Command::Scan(args) => scan::run(args).await,
             Command::Pin(args) => pin::run(args).await,
             Command::Crds => match crds::run() {
                 Ok(()) => Exit::Done,
@@ -84,6 +126,25 @@ pub fn run() -> ExitCode {
         }
     });
     exit.into()
+}
+
+/// The name of a namespace.
+fn namespace(text: &str) -> Result<String, &'static str> {
+    match is_namespace(text) {
+        true => Ok(text.to_owned()),
+        false => Err("it is no name of a namespace"),
+    }
+}
+
+/// Prints what was asked for. A reader that went away is no error of ours, and the exit status
+/// still tells.
+fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+}
+
+fn print_json(value: &impl Serialize) {
+    let json = serde_json::to_string_pretty(value);
+    print(&json.unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}")));
 }
 
 /// Says what is wrong with the call or with a file that it names.

@@ -71,6 +71,31 @@ fn outcome_text(authority: &AuthorityOutcome) -> String {
     }
 }
 
+/// Why an image is not let in without a word, a line for each authority or policy that says so.
+pub(super) fn reasons(review: &ImageReview) -> Vec<String> {
+    let mut lines = Vec::new();
+    for verdict in &review.decision.verdicts {
+        if matches!(verdict.finding, Finding::Verified | Finding::AllowedUnverified { .. }) {
+            continue;
+        }
+        let policy = verdict.policy.as_deref().unwrap_or("default");
+        let refused = verdict.authorities.iter().filter(|authority| authority.outcome.is_err());
+        let before = lines.len();
+        lines.extend(refused.map(|authority| {
+            format!("{policy}, {}: {}", authority.authority, outcome_text(authority))
+        }));
+        let told = verdict.authorities.iter().any(|authority| {
+            authority.outcome.as_ref().err().map(Refusal::code)
+                == verdict.refusal().map(Refusal::code)
+        });
+        if lines.len() == before || !told {
+            lines.push(format!("{policy}: {}", finding(verdict)));
+        }
+    }
+    lines.extend(review.notes.iter().map(|note| format!("note: {note}")));
+    lines
+}
+
 /// What the verdict rests on: what was looked up, and every role of every repository that was
 /// read.
 pub(super) fn evidence(reviewer: &Reviewer, review: &ImageReview) -> String {
@@ -159,7 +184,7 @@ pub(super) struct Verdicts<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Image<'a> {
+pub(super) struct Image<'a> {
     image: &'a str,
     reference: Option<String>,
     digest: Option<String>,
@@ -198,7 +223,8 @@ pub(super) fn json(reviews: &[ImageReview]) -> Verdicts<'_> {
     Verdicts { images: reviews.iter().map(image_json).collect() }
 }
 
-fn image_json(review: &ImageReview) -> Image<'_> {
+/// One image's.
+pub(super) fn image_json(review: &ImageReview) -> Image<'_> {
     let decision = &review.decision;
     Image {
         image: &review.usage.image,

@@ -1,25 +1,19 @@
 //! `countersign verify`: the webhook's verdict without a cluster.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::ValueEnum;
-use countersign_verify::outcome::Effect;
-use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Exit, complain, story};
+use super::progress::side_by_side;
+use super::{Exit, Output, complain, print, print_json, story};
 use crate::admission::Decide as _;
 use crate::api;
 use crate::config::ReviewArgs;
 use crate::review::{ImageReview, ImageUse, Puller, Request, Review, Reviewer, Subject};
 use crate::snapshot::Snapshot;
-
-/// Images verified at the same time.
-const SIDE_BY_SIDE: usize = 8;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -46,12 +40,6 @@ pub(super) struct Args {
     images: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
 pub(super) async fn run(args: Args) -> Exit {
     let compiled = match api::load(&args.policies, Timestamp::now()) {
         Ok(compiled) => compiled,
@@ -61,10 +49,11 @@ pub(super) async fn run(args: Args) -> Exit {
         Ok(reviewer) => Arc::new(reviewer),
         Err(error) => return complain(&error),
     };
-    let reviews = review_all(&reviewer, &args).await;
-    let printed = match args.output {
-        Output::Json => serde_json::to_string_pretty(&story::json(&reviews))
-            .unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}")),
+    let work = args.images.iter().map(|image| review(&reviewer, &args, image));
+    let reviews = side_by_side("verified", work).await;
+    let reviews: Vec<ImageReview> = reviews.into_iter().flat_map(|review| review.images).collect();
+    match args.output {
+        Output::Json => print_json(&story::json(&reviews)),
         Output::Text => {
             let told = reviews.iter().map(|review| {
                 let mut text = story::verdict(review);
@@ -73,34 +62,10 @@ pub(super) async fn run(args: Args) -> Exit {
                 }
                 text
             });
-            told.collect::<Vec<_>>().join("\n")
-        }
-    };
-    // A reader that went away is no error of ours, and the exit status still tells.
-    let _ = writeln!(std::io::stdout(), "{}", printed.trim_end());
-    exit(&reviews)
-}
-
-async fn review_all(reviewer: &Arc<Reviewer>, args: &Args) -> Vec<ImageReview> {
-    let total = args.images.len();
-    let progress = std::io::stderr().is_terminal();
-    let mut done = Vec::new();
-    let mut reviews = stream::iter(&args.images)
-        .map(|image| review(reviewer, args, image))
-        .buffered(SIDE_BY_SIDE);
-    loop {
-        if progress {
-            eprint!("\r\x1b[Kverified {} of {total} images", done.len());
-        }
-        match reviews.next().await {
-            Some(review) => done.extend(review.images),
-            None => break,
+            print(&told.collect::<Vec<_>>().join("\n"));
         }
     }
-    if progress {
-        eprint!("\r\x1b[K");
-    }
-    done
+    Exit::of(reviews.iter().map(|review| &review.decision))
 }
 
 async fn review(reviewer: &Arc<Reviewer>, args: &Args, image: &str) -> Review {
@@ -113,17 +78,4 @@ async fn review(reviewer: &Arc<Reviewer>, args: &Args, image: &str) -> Review {
         deadline: Instant::now() + Duration::from_secs(args.timeout),
     };
     reviewer.review(&request).await
-}
-
-/// Denied on evidence counts before denied for the want of it.
-fn exit(reviews: &[ImageReview]) -> Exit {
-    let denied = |review: &&ImageReview| review.decision.effect() == Effect::Deny;
-    let mut denied = reviews.iter().filter(denied).peekable();
-    if denied.peek().is_none() {
-        Exit::Done
-    } else if denied.all(|review| review.decision.denied_for_want_of_evidence()) {
-        Exit::Unavailable
-    } else {
-        Exit::Denied
-    }
 }

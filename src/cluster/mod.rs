@@ -5,6 +5,8 @@ pub mod events;
 mod freshness;
 pub mod lease;
 mod namespaces;
+pub(crate) mod pages;
+pub mod present;
 mod problem;
 pub mod pulls;
 mod resources;
@@ -26,6 +28,7 @@ use tokio::time::interval;
 
 pub use freshness::Freshness;
 pub use namespaces::{Labels, Namespaces};
+pub(crate) use problem::because;
 pub use resources::Latest;
 
 use crate::api::Kind;
@@ -62,6 +65,16 @@ pub struct View {
     pub freshness: Arc<Freshness>,
     /// The namespaces' labels.
     pub namespaces: Namespaces,
+}
+
+impl View {
+    /// The cluster of one moment: nothing is watched, and the policies in place are those that
+    /// were read. Labels that are not known are asked for.
+    fn of_moment(client: Client, labels: HashMap<String, Arc<Labels>>) -> Self {
+        let freshness = Arc::new(Freshness::new(Vec::new(), Duration::MAX));
+        freshness.put_in_place(true);
+        Self { freshness, namespaces: Namespaces::knowing(client, labels) }
+    }
 }
 
 #[cfg(test)]

@@ -35,8 +35,13 @@ pub struct Namespaces {
 impl Namespaces {
     /// None known yet.
     pub fn new(client: Client) -> Self {
+        Self::knowing(client, HashMap::new())
+    }
+
+    /// These known.
+    pub(super) fn knowing(client: Client, known: HashMap<String, Arc<Labels>>) -> Self {
         Self {
-            known: RwLock::default(),
+            known: RwLock::new(known),
             api: Api::all(client),
             look_ups: SingleFlight::default(),
             places: Arc::new(Semaphore::new(LOOK_UPS)),
@@ -95,7 +100,7 @@ impl Namespaces {
     }
 }
 
-fn labels(namespace: PartialObjectMeta<Namespace>) -> Arc<Labels> {
+pub(super) fn labels(namespace: PartialObjectMeta<Namespace>) -> Arc<Labels> {
     Arc::new(namespace.metadata.labels.unwrap_or_default())
 }
 

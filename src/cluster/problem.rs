@@ -23,7 +23,7 @@ impl Told {
 }
 
 /// What an error of the API server or on the way to it says, in one line.
-pub(super) fn because(error: &Error) -> String {
+pub(crate) fn because(error: &Error) -> String {
     match error {
         Error::Api(status) => format!("the API server says: {}", status.message),
         other => {

@@ -32,7 +32,7 @@ const GATHER: Duration = Duration::from_millis(20);
 /// A TrustPolicy or TrustSource as the API server has it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Object<S> {
-    document: Document<S>,
+    pub(super) document: Document<S>,
     pub(super) generation: i64,
     pub(super) uid: String,
     pub(super) version: String,
@@ -56,6 +56,24 @@ impl<S: DeserializeOwned> Object<S> {
         };
         (name, read)
     }
+}
+
+/// A ConfigMap's name and data by key.
+pub(super) fn config_map(config_map: ConfigMap) -> (String, BTreeMap<String, Vec<u8>>) {
+    let name = config_map.name_any();
+    let text = config_map.data.unwrap_or_default().into_iter();
+    let mut data: BTreeMap<String, Vec<u8>> =
+        text.map(|(key, text)| (key, text.into_bytes())).collect();
+    let binary = config_map.binary_data.unwrap_or_default().into_iter();
+    data.extend(binary.map(|(key, bytes)| (key, bytes.0)));
+    (name, data)
+}
+
+/// A Secret's name, and what a source can use of its data.
+pub(super) fn secret(secret: Secret) -> (String, SecretData) {
+    let name = secret.name_any();
+    let data = secret.data.unwrap_or_default().into_iter();
+    (name, SecretData::of_use(data.map(|(key, bytes)| (key, bytes.0))))
 }
 
 /// Everything as listed and watched.
@@ -103,26 +121,12 @@ impl Changes {
     }
 
     pub(super) fn config_map(&self, event: Event<ConfigMap>) {
-        let read = |config_map: ConfigMap| {
-            let name = config_map.name_any();
-            let text = config_map.data.unwrap_or_default().into_iter();
-            let mut data: BTreeMap<String, Vec<u8>> =
-                text.map(|(key, text)| (key, text.into_bytes())).collect();
-            let binary = config_map.binary_data.unwrap_or_default().into_iter();
-            data.extend(binary.map(|(key, bytes)| (key, bytes.0)));
-            (name, data)
-        };
-        let event = map(event, read);
+        let event = map(event, config_map);
         self.take(|watched| both(watched.config_maps.take(event)));
     }
 
     pub(super) fn secret(&self, event: Event<Secret>) {
-        let read = |secret: Secret| {
-            let name = secret.name_any();
-            let data = secret.data.unwrap_or_default().into_iter();
-            (name, SecretData::of_use(data.map(|(key, bytes)| (key, bytes.0))))
-        };
-        let event = map(event, read);
+        let event = map(event, secret);
         self.take(|watched| both(watched.secrets.take(event)));
     }
 
@@ -142,6 +146,7 @@ impl Changes {
             sources: sources.held().values().map(|object| object.document.clone()).collect(),
             config_maps: config_maps.held().clone(),
             secrets: secrets.held().clone(),
+            ..Resources::default()
         };
         Some(Input { resources, generations })
     }

@@ -165,6 +165,9 @@ impl Shared {
 
     async fn fetch(&self, live: &Live, deadline: Instant) -> Result<Repository, Refusal> {
         let pin = live.source.pins.find(&live.repository)?;
+        if let Some(why) = &live.source.connection.unread {
+            return Err(unavailable(live, why).into());
+        }
         let endpoint = self.endpoint(live)?;
         let place = memory::Place {
             source: live.source.name.clone(),

@@ -1,4 +1,4 @@
-//! What must not keep a runtime's threads.
+//! What must not keep a runtime's threads, and what is not asked.
 
 use std::fs::File;
 
@@ -50,4 +50,28 @@ async fn waiting_for_a_state_folder_leaves_the_thread_to_others() {
     let (raised, went_on) = tokio::join!(raise, others);
     raised.expect("let go of");
     assert!(went_on - begun < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn k14_a_source_whose_objects_could_not_be_read_is_not_asked() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("it is a socket");
+    let mut live = live();
+    let source = Arc::make_mut(&mut live.source);
+    source.url =
+        format!("http://{}", listener.local_addr().expect("bound")).parse().expect("a URL");
+    source.connection.unread = Some("you may not read Secret \"login\"".to_owned());
+    source.pins = Arc::new(Pins(vec![countersign_verify::notary::Pin {
+        name: "all".to_owned(),
+        repositories: vec![countersign_verify::image::Pattern::parse("**").expect("a pattern")],
+        keys: countersign_verify::notary::PinnedKeys::RootKeyIds { ids: Vec::new(), threshold: 1 },
+    }]));
+    let repositories = Repositories::new(MemoryStore::in_process(), Arc::new(Clock::system()));
+    let refusal = repositories.update(&live).await.expect_err("not asked");
+    let cause = "you may not read Secret \"login\"".to_owned();
+    assert_eq!(
+        refusal,
+        Unavailable::SourceUnavailable { source_name: "notary".to_owned(), cause }.into()
+    );
+    assert!(listener.accept().is_err(), "without its credentials it is not contacted");
 }

@@ -22,6 +22,13 @@ pub(super) fn compile(
     resources: &Resources,
 ) -> Result<Connection, Wrong> {
     let Some(spec) = spec else { return Ok(Connection::default()) };
+    let token_hosts = token_hosts(&spec.token_hosts)?;
+    let mut unread =
+        spec.named().filter_map(|(kind, name)| resources.unread.get(&(kind, name.to_owned())));
+    if let Some(why) = unread.next() {
+        let unread = Some(why.clone());
+        return Ok(Connection { token_hosts, unread, ..Connection::default() });
+    }
     let ca_pem = match &spec.ca_config_map_ref {
         Some(reference) => Some(ca(reference, resources).map_err(Wrong::elsewhere)?),
         None => None,
@@ -32,7 +39,7 @@ pub(super) fn compile(
         }
         None => None,
     };
-    Ok(Connection { ca_pem, credentials, token_hosts: token_hosts(&spec.token_hosts)? })
+    Ok(Connection { ca_pem, credentials, token_hosts, unread: None })
 }
 
 fn ca(reference: &ConfigMapKey, resources: &Resources) -> Result<Vec<u8>, Wrong> {

@@ -67,6 +67,8 @@ pub struct Connection {
     pub credentials: Option<Credentials>,
     /// Hosts, with their ports, that a bearer challenge may send us to.
     pub token_hosts: Vec<String>,
+    /// Why what it takes could not be read: the source is not asked.
+    pub unread: Option<String>,
 }
 
 /// Whom to log in as, and where. Its password is never printed.

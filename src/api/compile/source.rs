@@ -119,6 +119,10 @@ fn fingerprint(url: &Url, pins: &Pins, connection: &Connection) -> [u8; 32] {
     }
     add(b"");
     connection.token_hosts.iter().for_each(|host| add(host.as_bytes()));
+    if let Some(why) = &connection.unread {
+        add(b"");
+        add(why.as_bytes());
+    }
     let mut fingerprint = [0; 32];
     fingerprint.copy_from_slice(context.finish().as_ref());
     fingerprint

@@ -2,7 +2,7 @@
 
 use kube::Client;
 
-use crate::api::is_namespace;
+use crate::cli::namespace;
 use crate::cluster::pulls::{PullSecrets, Scope};
 
 #[derive(Debug, clap::Args)]
@@ -14,13 +14,6 @@ pub(super) struct PullArgs {
     /// The same in every namespace
     #[arg(long, conflicts_with = "pull_secrets_namespace")]
     pull_secrets_everywhere: bool,
-}
-
-fn namespace(text: &str) -> Result<String, &'static str> {
-    match is_namespace(text) {
-        true => Ok(text.to_owned()),
-        false => Err("it is no name of a namespace"),
-    }
 }
 
 impl PullArgs {

@@ -1,0 +1,167 @@
+//! `countersign scan`: what would be denied of what runs.
+
+mod change;
+mod pods;
+mod policies;
+mod report;
+mod table;
+mod trouble;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use tokio::time::Instant;
+
+use super::progress::side_by_side;
+use super::{Exit, Output, complain, namespace, print, print_json};
+use crate::admission::Decide as _;
+use crate::cluster::present::Present;
+use crate::config::ReviewArgs;
+use crate::review::{ImageReview, ImageUse, Puller, Request, Review, Reviewer, Subject};
+use crate::snapshot::Snapshot;
+use pods::{Image, Running};
+use report::{Finding, Report};
+
+/// No installation reviews its pods: without them the cluster does not start.
+const NEVER_REVIEWED: &str = "kube-system";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Every namespace, but those that the webhooks leave out: kube-system, Countersign's own, and
+    /// what --exclude-namespace names
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    all_namespaces: bool,
+    /// The namespace; without it, the kubeconfig's
+    #[arg(long, short, value_name = "NS", value_parser = namespace)]
+    namespace: Option<String>,
+    /// A namespace to leave out with -A, as webhooks.excludeNamespaces does; may repeat
+    #[arg(long, value_name = "NS", value_parser = namespace, requires = "all_namespaces")]
+    exclude_namespace: Vec<String>,
+    /// Countersign's own namespace: TrustSources name ConfigMaps and Secrets in it
+    #[arg(long, value_name = "NS", default_value = "countersign", value_parser = namespace)]
+    system_namespace: String,
+    /// Candidates: a file or folder of TrustPolicy and TrustSource resources, and of the ConfigMaps
+    /// and Secrets that they name; may repeat. They replace what has the same kind and name and
+    /// are added to the rest, and what they would change is told
+    #[arg(long, value_name = "FILE|DIR")]
+    policies: Vec<PathBuf>,
+    #[command(flatten)]
+    review: ReviewArgs,
+    /// How the verdicts are printed
+    #[arg(long, short, value_name = "FORMAT", default_value = "text")]
+    output: Output,
+    /// Seconds that one image may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
+    timeout: u64,
+}
+
+pub(super) async fn run(args: Args) -> Exit {
+    let report = match scan(&args).await {
+        Ok(report) => report,
+        Err(problems) => return problems.iter().fold(Exit::Usage, |_, problem| complain(problem)),
+    };
+    match args.output {
+        Output::Json => print_json(&report.json()),
+        Output::Text => print(&report.text()),
+    }
+    report.exit()
+}
+
+async fn scan(args: &Args) -> Result<Report, Vec<String>> {
+    let candidates = policies::candidates(&args.policies)?;
+    let compared = candidates.is_some();
+    let (client, url) = connect().await.map_err(|problem| vec![problem])?;
+    let current = client.default_namespace().to_owned();
+    let namespace = (!args.all_namespaces).then(|| args.namespace.clone().unwrap_or(current));
+    let place = match &namespace {
+        Some(name) => format!("in namespace \"{name}\""),
+        None => "in any namespace".to_owned(),
+    };
+    let left_out = args.left_out();
+    let present = Present::new(client.clone(), &args.system_namespace);
+    let policies = policies::read(&present, candidates, &args.review.registries(), &url).await?;
+    let running = pods::running(&client, namespace.as_deref(), &left_out)
+        .await
+        .map_err(|error| vec![trouble::pods(namespace.as_deref(), &error, &url)])?;
+    let view = Arc::new(present.view(namespace.as_deref()).await);
+    let reviewer = args.review.reviewer(policies.present).map_err(|it| vec![it.to_string()])?;
+    let reviewer = Arc::new(reviewer.in_cluster(view));
+    let scan = Scan { reviewer, timeout: Duration::from_secs(args.timeout) };
+    let (pods, findings) = (running.pods, scan.findings(running, policies.candidate).await);
+    Ok(Report { place, left_out, pods, findings, compared })
+}
+
+impl Args {
+    /// The namespaces whose pods no webhook reviews.
+    fn left_out(&self) -> BTreeSet<String> {
+        if !self.all_namespaces {
+            return BTreeSet::new();
+        }
+        let always = [NEVER_REVIEWED.to_owned(), self.system_namespace.clone()];
+        always.into_iter().chain(self.exclude_namespace.iter().cloned()).collect()
+    }
+}
+
+/// The API server of the current context, and its address.
+async fn connect() -> Result<(Client, String), String> {
+    let config = kube::Config::infer().await.map_err(|error| trouble::no_kubeconfig(&error))?;
+    let url = config.cluster_url.to_string();
+    let client = Client::try_from(config).map_err(|error| {
+        format!("the kubeconfig cannot be used: {}", crate::cluster::because(&error))
+    })?;
+    Ok((client, url))
+}
+
+struct Scan {
+    reviewer: Arc<Reviewer>,
+    timeout: Duration,
+}
+
+impl Scan {
+    /// The verdicts of the policies in place, or, where there are candidates, of both.
+    async fn findings(&self, running: Running, candidate: Option<Snapshot>) -> Vec<Finding> {
+        let first = self.review_all(&running).await;
+        let (before, after) = match candidate {
+            None => (None, first),
+            Some(candidate) => {
+                self.reviewer.replace(candidate);
+                (Some(first), self.review_all(&running).await)
+            }
+        };
+        let mut before = before.into_iter().flatten();
+        let findings = running.images.into_iter().zip(after);
+        let finding = |((image, workloads), review)| Finding {
+            image,
+            workloads,
+            review,
+            before: before.next(),
+        };
+        findings.map(finding).collect()
+    }
+
+    /// One verdict an image, in their order.
+    async fn review_all(&self, running: &Running) -> Vec<ImageReview> {
+        let work = running.images.keys().map(|image| self.review(image));
+        let reviews = side_by_side("reviewed", work).await;
+        reviews.into_iter().flat_map(|review| review.images).collect()
+    }
+
+    /// As of a template: a tag that is pinned when the pod is made anew is no reason to be denied.
+    async fn review(&self, image: &Image) -> Review {
+        let usage = ImageUse { path: "image".to_owned(), image: image.image.clone() };
+        let request = Request {
+            namespace: Some(&image.namespace),
+            subject: Subject::Template,
+            uses: std::slice::from_ref(&usage),
+            puller: Puller::default(),
+            deadline: Instant::now() + self.timeout,
+        };
+        self.reviewer.review(&request).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

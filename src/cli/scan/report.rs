@@ -1,0 +1,258 @@
+//! What a scan found, as text and as JSON.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use countersign_verify::outcome::{Decision, Effect, Finding as Of, PolicyVerdict, Refusal};
+use countersign_verify::policy::Action;
+use serde::Serialize;
+
+use super::change::Change;
+use super::pods::{Image, Owner, Place};
+use super::table::{Block, table};
+use crate::cli::{Exit, story};
+use crate::review::ImageReview;
+
+/// An image in a namespace, and its verdicts.
+#[derive(Debug)]
+pub(super) struct Finding {
+    pub(super) image: Image,
+    pub(super) workloads: BTreeMap<Owner, Place>,
+    /// Its verdict.
+    pub(super) review: ImageReview,
+    /// Its verdict by the cluster's present policies, where others were asked for.
+    pub(super) before: Option<ImageReview>,
+}
+
+/// What a scan found.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// Where was looked, as `in namespace "payments"`.
+    pub(super) place: String,
+    /// Namespaces that were left out.
+    pub(super) left_out: BTreeSet<String>,
+    pub(super) pods: usize,
+    pub(super) findings: Vec<Finding>,
+    /// Whether candidates were compared with the present.
+    pub(super) compared: bool,
+}
+
+impl Finding {
+    fn decision(&self) -> &Decision {
+        &self.review.decision
+    }
+
+    fn change(&self) -> Option<Change> {
+        let before = self.before.as_ref()?;
+        Some(Change::between(&before.decision, self.decision()))
+    }
+
+    fn block(&self) -> Block {
+        let (verdict, policy) = words(&self.review);
+        let mut why = story::reasons(&self.review);
+        let before = self.before.as_ref().filter(|it| it.decision.effect() != Effect::Allow);
+        why.extend(before.map(|before| {
+            let (verdict, policy) = words(before);
+            format!("before: {verdict} by {policy}")
+        }));
+        let workloads = self.workloads.iter();
+        Block {
+            namespace: self.image.namespace.clone(),
+            workloads: workloads.map(|(it, place)| (it.to_string(), place.pods)).collect(),
+            image: self.image.image.clone(),
+            verdict,
+            policy,
+            why,
+        }
+    }
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.kind, self.name)
+    }
+}
+
+/// The codes that decide, and whose they are.
+fn words(review: &ImageReview) -> (String, String) {
+    let effect = review.decision.effect();
+    let deciding = review.decision.verdicts.iter().filter_map(|verdict| {
+        let code = code(verdict, effect)?;
+        Some((verdict.policy.as_deref().unwrap_or("(default)"), code))
+    });
+    let (mut policies, mut codes) = (BTreeSet::new(), BTreeSet::new());
+    for (policy, code) in deciding {
+        policies.insert(policy);
+        codes.insert(code);
+    }
+    let codes = Vec::from_iter(codes).join(", ");
+    let verdict = match effect {
+        Effect::Deny => codes,
+        Effect::Warn => format!("warning: {codes}"),
+        Effect::Allow => "admitted".to_owned(),
+    };
+    (verdict, Vec::from_iter(policies).join(", "))
+}
+
+/// The code of a verdict that makes this effect.
+fn code(verdict: &PolicyVerdict, effect: Effect) -> Option<&'static str> {
+    match (&verdict.finding, verdict.action, effect) {
+        (Of::Refused(refusal), Action::Deny, Effect::Deny)
+        | (Of::Refused(refusal), Action::Warn, Effect::Warn)
+        | (Of::Excepted { refusal, .. }, _, Effect::Warn) => Some(Refusal::code(refusal)),
+        _ => None,
+    }
+}
+
+impl Report {
+    /// By what becomes of the images.
+    pub(super) fn exit(&self) -> Exit {
+        Exit::of(self.findings.iter().map(Finding::decision))
+    }
+
+    /// Tables of what would be denied or warned of, or of what would change, and a summary.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        if self.compared {
+            for change in Change::ALL {
+                let changed = |finding: &&Finding| finding.change() == Some(change);
+                let blocks: Vec<Block> =
+                    self.findings.iter().filter(changed).map(Finding::block).collect();
+                if !blocks.is_empty() {
+                    let _ = writeln!(text, "{}:\n{}", heading(change), table(&blocks));
+                }
+            }
+        } else {
+            let with = |effect: Effect| {
+                let findings = self.findings.iter();
+                findings.filter(move |finding| finding.decision().effect() == effect)
+            };
+            let blocks: Vec<Block> =
+                with(Effect::Deny).chain(with(Effect::Warn)).map(Finding::block).collect();
+            if !blocks.is_empty() {
+                let _ = writeln!(text, "{}", table(&blocks));
+            }
+        }
+        text.push_str(&self.summary());
+        text
+    }
+
+    fn counts(&self) -> Counts {
+        let with = |effect| {
+            self.findings.iter().filter(|finding| finding.decision().effect() == effect).count()
+        };
+        let changes = |change| {
+            let of = self.findings.iter().filter(|finding| finding.change() == Some(change));
+            (change, of.count())
+        };
+        let changes = Change::ALL.into_iter().chain([Change::Unchanged]).map(changes);
+        Counts {
+            pods: self.pods,
+            images: self.findings.len(),
+            denied: with(Effect::Deny),
+            warned: with(Effect::Warn),
+            changes: self.compared.then(|| changes.collect()),
+        }
+    }
+
+    fn summary(&self) -> String {
+        let counts = self.counts();
+        let Counts { pods, images, denied, warned, changes } = &counts;
+        let mut text = match pods {
+            0 => format!("No pods run {}.", self.place),
+            _ => format!(
+                "{}, {}: {denied} would be denied, {warned} warned.",
+                number(*pods, "pod"),
+                number(*images, "image")
+            ),
+        };
+        if let Some(changes) = changes.as_ref().filter(|_| *pods > 0) {
+            let told =
+                changes.iter().filter(|(it, count)| **count > 0 || **it == Change::Unchanged);
+            let told = told.map(|(change, count)| format!("{count} {}", change.as_str()));
+            let told = Vec::from_iter(told);
+            let _ = write!(text, " Compared with the present policies: {}.", told.join(", "));
+        }
+        if !self.left_out.is_empty() {
+            let names = Vec::from_iter(self.left_out.iter().map(String::as_str)).join(", ");
+            let _ = write!(text, " Left out, as by the webhooks: {names}.");
+        }
+        text
+    }
+
+    /// Everything, also what is let in or unchanged.
+    pub(super) fn json(&self) -> Json<'_> {
+        Json {
+            summary: self.counts(),
+            left_out_namespaces: &self.left_out,
+            images: self.findings.iter().map(image_json).collect(),
+        }
+    }
+}
+
+fn heading(change: Change) -> String {
+    let text = change.as_str();
+    text[..1].to_uppercase() + &text[1..]
+}
+
+fn number(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Counts {
+    pods: usize,
+    images: usize,
+    denied: usize,
+    warned: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<BTreeMap<Change, usize>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Json<'a> {
+    summary: Counts,
+    left_out_namespaces: &'a BTreeSet<String>,
+    images: Vec<ImageJson<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageJson<'a> {
+    namespace: &'a str,
+    workloads: Vec<WorkloadJson<'a>>,
+    #[serde(flatten)]
+    verdict: story::Image<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<Change>,
+    /// The verdict by the present policies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<story::Image<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct WorkloadJson<'a> {
+    #[serde(flatten)]
+    owner: &'a Owner,
+    pods: usize,
+    paths: &'a BTreeSet<String>,
+}
+
+fn image_json(finding: &Finding) -> ImageJson<'_> {
+    ImageJson {
+        namespace: &finding.image.namespace,
+        workloads: finding.workloads.iter().map(workload_json).collect(),
+        verdict: story::image_json(&finding.review),
+        change: finding.change(),
+        before: finding.before.as_ref().map(story::image_json),
+    }
+}
+
+fn workload_json<'a>((owner, place): (&'a Owner, &'a Place)) -> WorkloadJson<'a> {
+    WorkloadJson { owner, pods: place.pods, paths: &place.paths }
+}
+
+#[cfg(test)]
+mod tests;
