@@ -183,11 +183,13 @@ impl Decide for Arc<Reviewer> {
     /// Reviews every image of the request. Each review sees one snapshot of the policies, and
     /// does no I/O where all evidence is at hand.
     async fn review(&self, request: &Request<'_>) -> Review {
-        let snapshot = self.snapshot.load_full();
-        let now = self.clock.now();
+        // Before the snapshot is taken: what was in place before the check may not have been the
+        // API server's.
         if let Some(Err(cause)) = self.cluster.as_ref().map(|cluster| cluster.freshness.check()) {
             return Review::unavailable(request.uses, &Unavailable::PoliciesUnavailable { cause });
         }
+        let snapshot = self.snapshot.load_full();
+        let now = self.clock.now();
         let labels = self.labels(&snapshot, request).await;
         let unmatched = self.unmatched;
         let question =

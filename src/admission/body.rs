@@ -12,26 +12,27 @@ use super::read;
 
 /// Largest request read, in bytes: object and old object at etcd's limit (1.5 MiB, twice what
 /// it stores as JSON), with room for the rest.
-const BODY_BYTES: usize = 8 << 20;
+pub(super) const BODY_BYTES: usize = 8 << 20;
 
 /// Longest time in which a request's body has to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// As much of every body is not accounted for: most reviews are no larger, and they go on while
-/// slow or large requests hold everything that is.
+/// As much of every body counts apart from the rest: most reviews are no larger, and they go on
+/// while large requests hold everything that large ones may.
 const SMALL_BODY_BYTES: usize = 64 << 10;
 
-/// Most bytes of bodies held at one time, so that many large requests do not exhaust memory.
-const BODIES_BYTES: usize = 256 << 20;
+/// Most bytes held at one time of what counts apart, and of the rest: with verified metadata they
+/// are three quarters of the memory that an installation gives.
+const BODIES_BYTES: usize = 64 << 20;
 
 /// Why a request gets no AdmissionReview in answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Rejected {
-    #[error("the request is over the limit of {BODY_BYTES} bytes")]
-    TooLarge,
+    #[error("the request is over the limit of {0} bytes")]
+    TooLarge(usize),
     #[error("the request's body did not arrive within {} s", BODY_TIME.as_secs())]
     TooSlow,
-    #[error("too many large requests are being read; try again")]
+    #[error("too many requests are being read; try again")]
     TooMany,
     #[error("the request's body could not be read")]
     Broken,
@@ -45,7 +46,7 @@ impl Rejected {
     /// The HTTP status, and the reason that is counted.
     pub(super) fn status(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
             Self::TooMany => (StatusCode::SERVICE_UNAVAILABLE, "too_many"),
             Self::Broken => (StatusCode::BAD_REQUEST, "broken"),
@@ -57,31 +58,45 @@ impl Rejected {
 
 /// Accounts for the bytes of all bodies at one time.
 #[derive(Debug)]
-pub(super) struct Bodies(Semaphore);
+pub(super) struct Bodies {
+    small: Semaphore,
+    large: Semaphore,
+}
+
+/// Bytes that are accounted for until this is dropped.
+pub(super) struct Held<'a> {
+    small: SemaphorePermit<'a>,
+    large: SemaphorePermit<'a>,
+}
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self(Semaphore::new(BODIES_BYTES))
+        Self { small: Semaphore::new(BODIES_BYTES), large: Semaphore::new(BODIES_BYTES) }
     }
 }
 
 impl Bodies {
-    /// Reads a whole body; its bytes are accounted for until the permit is dropped.
-    pub(super) async fn read(&self, body: Body) -> Result<(Bytes, SemaphorePermit<'_>), Rejected> {
-        let mut held = self.0.try_acquire_many(0).map_err(|_| Rejected::TooMany)?;
+    /// Reads a whole body of at most `limit` bytes.
+    pub(super) async fn read(
+        &self,
+        body: Body,
+        limit: usize,
+    ) -> Result<(Bytes, Held<'_>), Rejected> {
+        let mut held = Held { small: take(&self.small, 0)?, large: take(&self.large, 0)? };
         let mut stream = body.into_data_stream();
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();
         let reading = async {
             while let Some(chunk) = stream.next().await {
                 let chunk = chunk.map_err(|_| Rejected::Broken)?;
-                let size = first.len().max(whole.len()) + chunk.len();
-                if size > BODY_BYTES {
-                    return Err(Rejected::TooLarge);
+                let before = first.len().max(whole.len());
+                let size = before + chunk.len();
+                if size > limit {
+                    return Err(Rejected::TooLarge(limit));
                 }
-                let accounted = size.saturating_sub(SMALL_BODY_BYTES).min(chunk.len());
-                let bytes = u32::try_from(accounted).map_err(|_| Rejected::TooLarge)?;
-                held.merge(self.0.try_acquire_many(bytes).map_err(|_| Rejected::TooMany)?);
+                let small = size.min(SMALL_BODY_BYTES) - before.min(SMALL_BODY_BYTES);
+                held.small.merge(take(&self.small, small)?);
+                held.large.merge(take(&self.large, chunk.len() - small)?);
                 if first.is_empty() {
                     first = chunk;
                 } else {
@@ -96,4 +111,9 @@ impl Bodies {
         tokio::time::timeout(BODY_TIME, reading).await.map_err(|_| Rejected::TooSlow)??;
         Ok((if whole.is_empty() { first } else { whole.freeze() }, held))
     }
+}
+
+fn take(bytes: &Semaphore, count: usize) -> Result<SemaphorePermit<'_>, Rejected> {
+    let count = u32::try_from(count).map_err(|_| Rejected::TooMany)?;
+    bytes.try_acquire_many(count).map_err(|_| Rejected::TooMany)
 }

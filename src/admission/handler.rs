@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{Request as HttpRequest, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -19,10 +19,10 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Decide;
-use super::body::{Bodies, Rejected};
+use super::body::{BODY_BYTES, Bodies, Rejected};
 use super::owner;
 use super::read::{self, Request};
-use super::resources;
+use super::resources::{Checks, REVIEW_BYTES};
 use super::respond::{Answer, Templates};
 use super::wire::{Object, Operation};
 use super::workload::{self, Item, Kinds, Place};
@@ -77,14 +77,15 @@ pub struct Admission<D> {
     events: Option<Events>,
     in_flight: Semaphore,
     bodies: Bodies,
+    checks: Checks,
 }
 
 impl<D: Decide> Admission<D> {
     /// Answers by `decide`, counts in `metrics`, writes decisions to `log`.
     pub fn new(decide: D, settings: Settings, metrics: Metrics, log: DecisionLog) -> Self {
         let in_flight = Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS));
-        let bodies = Bodies::default();
-        Self { decide, settings, metrics, log, events: None, in_flight, bodies }
+        let (bodies, checks) = (Bodies::default(), Checks::default());
+        Self { decide, settings, metrics, log, events: None, in_flight, bodies, checks }
     }
 
     /// Tells the owners of what was refused, too.
@@ -110,7 +111,7 @@ pub fn resources_router<D: Decide>(admission: Arc<Admission<D>>, latest: Arc<Lat
 enum Webhook<'a> {
     Validate,
     Mutate,
-    Resources(&'a Latest),
+    Resources(&'a Arc<Latest>),
 }
 
 impl Webhook<'_> {
@@ -148,7 +149,11 @@ impl<D: Decide> Admission<D> {
     async fn answer(&self, webhook: Webhook<'_>, request: HttpRequest<Body>) -> Response {
         let arrival = Instant::now();
         let deadline = arrival + deadline(self.settings.deadline, request.uri());
-        let answered = match self.bodies.read(request.into_body()).await {
+        let limit = match webhook {
+            Webhook::Resources(_) => REVIEW_BYTES,
+            Webhook::Validate | Webhook::Mutate => BODY_BYTES,
+        };
+        let answered = match self.bodies.read(request.into_body(), limit).await {
             Ok((body, _held)) => self.answer_body(webhook, &body, arrival, deadline).await,
             Err(rejected) => Err(rejected),
         };
@@ -166,7 +171,7 @@ impl<D: Decide> Admission<D> {
     async fn answer_body(
         &self,
         webhook: Webhook<'_>,
-        body: &[u8],
+        body: &Bytes,
         arrival: Instant,
         deadline: Instant,
     ) -> Result<Vec<u8>, Rejected> {
@@ -178,7 +183,8 @@ impl<D: Decide> Admission<D> {
         let judging = async {
             match webhook {
                 Webhook::Resources(latest) => {
-                    Ok((resources::answer(latest, &request, body)?, NOTHING))
+                    let answer = self.checks.answer(latest, &request, body, deadline).await?;
+                    Ok((answer, NOTHING))
                 }
                 Webhook::Validate | Webhook::Mutate => {
                     self.judge(webhook, &request, deadline).await

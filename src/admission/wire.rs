@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// A string, borrowed where it has no escapes; empty where it is null.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,18 +60,56 @@ pub(super) struct GroupName<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PodSpec<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "few")]
     pub(super) containers: Option<Vec<Container<'a>>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "few")]
     pub(super) init_containers: Option<Vec<Container<'a>>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "few")]
     pub(super) ephemeral_containers: Option<Vec<Container<'a>>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "few")]
     pub(super) volumes: Option<Vec<Volume<'a>>>,
     #[serde(borrow, default)]
     pub(super) service_account_name: Text<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "few")]
     pub(super) image_pull_secrets: Option<Vec<Named<'a>>>,
+}
+
+/// Most entries of a list that are read. They take more memory here than on the wire, and a pod has
+/// a handful.
+const ENTRIES: usize = 4096;
+
+/// A list of at most [`ENTRIES`]; `None` where it is null.
+fn few<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Few<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+        type Value = Option<Vec<T>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {ENTRIES} entries")
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = list.next_element()? {
+                if entries.len() == ENTRIES {
+                    return Err(A::Error::invalid_length(ENTRIES + 1, &self));
+                }
+                entries.push(entry);
+            }
+            Ok(Some(entries))
+        }
+    }
+
+    deserializer.deserialize_any(Few(PhantomData))
 }
 
 /// Something by its name.

@@ -126,10 +126,42 @@ async fn bodies_held_at_one_time_are_bounded() {
     };
     let answers: Vec<_> = stream::iter(0..40).map(held).buffer_unordered(40).collect().await;
     let refused = |status| answers.iter().filter(|answer| **answer == status).count();
-    assert_eq!(refused(StatusCode::REQUEST_TIMEOUT), 32);
-    assert_eq!(refused(StatusCode::SERVICE_UNAVAILABLE), 8);
+    assert_eq!(refused(StatusCode::REQUEST_TIMEOUT), 8);
+    assert_eq!(refused(StatusCode::SERVICE_UNAVAILABLE), 32);
     let response = harness.validate(&pod_review(one("r.example/api:1"))).await;
     assert_eq!(response["allowed"], true, "what was held is given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_bodies_held_at_one_time_are_bounded_too() {
+    let harness = Harness::new();
+    let held = |_| async {
+        let most =
+            stream::once(async { Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 64 << 10])) });
+        let body = Body::from_stream(most.chain(stream::pending()));
+        harness.post("/validate", body).await.0
+    };
+    let answers: Vec<_> = stream::iter(0..1100).map(held).buffer_unordered(1100).collect().await;
+    let refused = |status| answers.iter().filter(|answer| **answer == status).count();
+    assert_eq!(refused(StatusCode::REQUEST_TIMEOUT), 1024);
+    assert_eq!(refused(StatusCode::SERVICE_UNAVAILABLE), 76);
+    let response = harness.validate(&pod_review(one("r.example/api:1"))).await;
+    assert_eq!(response["allowed"], true, "what was held is given back");
+}
+
+#[tokio::test]
+async fn lists_longer_than_any_pod_has_are_not_read() {
+    let harness = Harness::new();
+    for list in ["containers", "initContainers", "ephemeralContainers", "volumes"] {
+        let spec = |count| json!({list: vec![json!({}); count]});
+        let body = |count| Body::from(pod_review(spec(count)).to_string());
+        let (status, _) = harness.post("/validate", body(4096)).await;
+        assert_eq!(status, StatusCode::OK, "{list}");
+        let (status, text) = harness.post("/validate", body(4097)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{list}");
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("at most 4096 entries"), "{text}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

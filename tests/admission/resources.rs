@@ -1,5 +1,6 @@
 //! TrustPolicies and TrustSources at admission.
 
+use axum::body::Body;
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -110,4 +111,19 @@ async fn what_is_no_review_of_a_resource_is_not_let_through() {
     }
     let large = vec![b' '; 9 << 20];
     assert_eq!(harness.post("/resources", large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn k12_a_resource_larger_than_any_is_not_read() {
+    let harness = Harness::new();
+    let review = |zeros: usize| {
+        let spec = json!({"match": vec![0; zeros]});
+        Body::from(resource("TrustPolicy", spec).to_string())
+    };
+    let (status, _) = harness.post("/resources", review(400_000)).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, text) = harness.post("/resources", review(600_000)).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("over the limit of 1048576 bytes"), "{text}");
 }
