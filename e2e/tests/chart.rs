@@ -105,18 +105,18 @@ fn lines(lines: &[&str]) -> BTreeSet<String> {
 fn countersign_may_do_what_it_has_to_and_nothing_else() -> Outcome<()> {
     let rendered = with(&[])?;
     let cluster = [
-        "countersign.dev trustpolicies,trustsources get,list,watch",
-        "countersign.dev trustpolicies/status,trustsources/status get,patch",
+        "countersign.dev trustpolicies,trustsources list,watch",
+        "countersign.dev trustpolicies/status,trustsources/status patch",
         " namespaces get,list,watch",
-        "admissionregistration.k8s.io validatingwebhookconfigurations,mutatingwebhookconfigurations create,get,patch countersign",
+        "admissionregistration.k8s.io validatingwebhookconfigurations,mutatingwebhookconfigurations create,delete,get,patch countersign",
         "rbac.authorization.k8s.io clusterroles get countersign",
         "events.k8s.io events create,patch",
     ];
     let own = [
         " configmaps,secrets get,list,watch",
-        " secrets patch,update countersign-tls",
+        " secrets patch countersign-tls",
         "coordination.k8s.io leases create",
-        "coordination.k8s.io leases get,patch,update countersign",
+        "coordination.k8s.io leases get,update countersign",
     ];
     assert_eq!(grants(rendered.one("ClusterRole")?), lines(&cluster));
     assert_eq!(grants(rendered.one("Role")?), lines(&own));

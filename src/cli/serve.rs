@@ -163,6 +163,10 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
             let how = ended.err().map_or_else(String::new, |error| format!(": {error}"));
             Err(vec![format!("following the policies ended, which is a bug{how}")])
         }
+        () = kept.broke() => {
+            following.abort();
+            Err(vec!["what is kept in the cluster is kept no more, which is a bug".to_owned()])
+        }
     };
     kept.end().await;
     served

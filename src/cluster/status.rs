@@ -10,7 +10,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::FIELD_MANAGER;
 use super::resources::Object;
@@ -25,7 +25,8 @@ const MESSAGE_CHARS: usize = 1024;
 /// Longest time for one write.
 const WRITE: Duration = Duration::from_secs(10);
 
-/// How long to wait after a write failed.
+/// How long to wait after a write failed, and before one object is written again: somebody else may
+/// write to it each time.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// A resource: its kind and name.
@@ -75,7 +76,15 @@ pub(super) struct Write {
     key: Key,
     /// The object's resource version that it was compared with.
     seen: String,
+    verdict: Verdict,
     body: Value,
+}
+
+/// What this replica has written last of a resource.
+struct Written {
+    seen: String,
+    verdict: Verdict,
+    at: Instant,
 }
 
 /// The status to write, where that of `object` is not what `verdict` says. An object whose
@@ -98,7 +107,7 @@ pub(super) fn due<S>(key: Key, object: &Object<S>, verdict: &Verdict, now: &Time
         "metadata": {"name": name, "uid": object.uid, "resourceVersion": object.version},
         "status": {"observedGeneration": verdict.generation, "conditions": [condition]},
     });
-    Some(Write { key, seen: object.version.clone(), body })
+    Some(Write { key, seen: object.version.clone(), verdict: verdict.clone(), body })
 }
 
 /// The time, in whole seconds, as Kubernetes writes it.
@@ -114,25 +123,31 @@ pub(super) async fn write(
     mut due: watch::Receiver<Arc<Vec<Write>>>,
     mut leads: watch::Receiver<bool>,
 ) {
-    let mut written: BTreeMap<Key, String> = BTreeMap::new();
+    let mut written: BTreeMap<Key, Written> = BTreeMap::new();
     loop {
-        let mut failed = false;
+        let mut again = false;
         if *leads.borrow_and_update() {
             let writes = Arc::clone(&due.borrow_and_update());
             written.retain(|key, _| writes.iter().any(|write| write.key == *key));
             for write in writes.iter() {
-                if written.get(&write.key) == Some(&write.seen) {
+                let former = written.get(&write.key);
+                if former.is_some_and(|former| former.seen == write.seen) {
+                    continue;
+                }
+                // Somebody else has written over it, and may do so each time.
+                if former.is_some_and(|it| it.verdict == write.verdict && it.at.elapsed() < RETRY) {
+                    again = true;
                     continue;
                 }
                 if !*leads.borrow() || due.has_changed().unwrap_or(false) {
                     break;
                 }
                 match write.apply(&client).await {
-                    Ok(()) => drop(written.insert(write.key.clone(), write.seen.clone())),
+                    Ok(()) => drop(written.insert(write.key.clone(), write.written())),
                     Err(error) => {
                         let (kind, name) = (write.key.0.as_str(), &write.key.1);
                         tracing::warn!(kind, name, error, "a status could not be written");
-                        failed = true;
+                        again = true;
                     }
                 }
             }
@@ -140,7 +155,7 @@ pub(super) async fn write(
         let told = tokio::select! {
             told = due.changed() => told,
             told = leads.changed() => told,
-            () = sleep(RETRY), if failed => Ok(()),
+            () = sleep(RETRY), if again => Ok(()),
         };
         if told.is_err() {
             return;
@@ -149,6 +164,11 @@ pub(super) async fn write(
 }
 
 impl Write {
+    fn written(&self) -> Written {
+        let (seen, verdict) = (self.seen.clone(), self.verdict.clone());
+        Written { seen, verdict, at: Instant::now() }
+    }
+
     async fn apply(&self, client: &Client) -> Result<(), String> {
         let (kind, name) = &self.key;
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());

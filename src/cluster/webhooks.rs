@@ -5,6 +5,7 @@
 //! of the installation, so that what makes the API server ask us goes when the installation does.
 
 mod file;
+mod service;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    ManagedFieldsEntry, ObjectMeta, OwnerReference,
+};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -172,11 +175,17 @@ impl WebhookKeeper {
         };
         let Some(bundle) = bundle else { return Ok(()) };
         let owner = self.owner().await?;
+        let mut waited = false;
         for configuration in self.configurations.clone() {
             let Configuration { kind, name, .. } = &configuration;
-            self.keep(&configuration, configuration.filled(&bundle, &owner))
-                .await
-                .map_err(|error| format!("{kind} {name}: {}", because(&error)))?;
+            let told = |error| format!("{kind} {name}: {}", because(&error));
+            let api = file::api(&self.client, &configuration);
+            let found = api.get_metadata_opt(name).await.map_err(told)?.map(|it| it.metadata);
+            if found.is_none() && !std::mem::replace(&mut waited, true) {
+                service::wait(configuration.webhooks()).await;
+            }
+            let object = configuration.filled(&bundle, &owner);
+            self.keep(&configuration, found, object).await.map_err(told)?;
         }
         self.applied.send_if_modified(|applied| {
             let new = applied.as_ref() != Some(&bundle);
@@ -206,12 +215,16 @@ impl WebhookKeeper {
         })
     }
 
-    /// Applies `object` unless it is as this replica has left it.
-    async fn keep(&mut self, configuration: &Configuration, object: Value) -> kube::Result<()> {
+    /// Applies `object` unless what was found is as this replica has left it.
+    async fn keep(
+        &mut self,
+        configuration: &Configuration,
+        found: Option<ObjectMeta>,
+        object: Value,
+    ) -> kube::Result<()> {
         let api = file::api(&self.client, configuration);
         let Configuration { kind, name, .. } = configuration;
         let key = (kind.clone(), name.clone());
-        let found = api.get_metadata_opt(name).await?.map(|found| found.metadata);
         let former = self.left.get(&key);
         if let (Some(found), Some(left)) = (&found, former)
             && (&found.uid, &found.resource_version, &object)

@@ -54,8 +54,21 @@ capabilities: {drop: [ALL]}
 {{- concat (list "kube-system" .Release.Namespace) .Values.webhooks.excludeNamespaces | uniq | toJson -}}
 {{- end -}}
 
+{{/* The ConfigMap with the webhook configurations. Its name changes with them: a replica of another
+version must not apply webhooks that it does not serve. */}}
+{{- define "countersign.webhooks" -}}
+{{- $text := printf "%s%s" (include "countersign.validating" .) (include "countersign.mutating" .) -}}
+{{- printf "%s-webhooks-%s" (include "countersign.fullname" .) (sha256sum $text | trunc 10) -}}
+{{- end -}}
+
 {{/* What values.schema.json cannot say: stops with what to do. */}}
 {{- define "countersign.check" -}}
+{{- if has .Release.Namespace (list "default" "kube-system" "kube-public" "kube-node-lease") }}
+{{- fail (printf `
+
+The namespace %s is not for Countersign: what runs beside it is not reviewed, and Countersign may read
+every Secret there. Give it one of its own, as -n countersign --create-namespace` .Release.Namespace) }}
+{{- end }}
 {{- if not .Values.unmatched }}
 {{- fail `
 
@@ -79,13 +92,13 @@ On an empty cluster: --set unmatched=Deny` }}
 {{- end }}
 {{- end }}
 {{- $pulls := or .Values.pullSecrets.everywhere .Values.pullSecrets.namespaces }}
-{{- $policy := .Values.networkPolicy }}
-{{- if and $pulls $policy.enabled (not $policy.apiServer) (not .Values.clientCA.configMap) }}
+{{- if and $pulls (not .Values.networkPolicy.apiServer) (not .Values.clientCA.configMap) }}
 {{- fail `
 
 pullSecrets lets Countersign use pods' pull secrets, and anything that can reach its port could ask
 it to, by a forged review. Say who may:
-  networkPolicy.apiServer  where the API server's connections come from, or
+  networkPolicy.apiServer  where the API server's connections come from (with networkPolicy.enabled=false:
+                           what your own policy lets through), or
   clientCA.configMap       the authority of the certificate that the API server shows
 docs/install.md tells how to find out the former and how to set up the latter.` }}
 {{- end }}

@@ -1,11 +1,14 @@
 //! What this replica keeps in the cluster: the lease, the certificate, the webhook configurations.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use kube::Client;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::is_dns_subdomain;
@@ -275,20 +278,40 @@ impl Prepared {
 
     /// Begins to keep it; the lease until `shutdown`.
     pub(super) fn start(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Running {
-        let lease =
-            self.lease.map(|(candidate, holding)| tokio::spawn(candidate.run(holding, shutdown)));
-        let keepers = self.keepers.into_iter().map(tokio::spawn).collect();
-        Running { lease, keepers }
+        let broke = Arc::new(Notify::new());
+        let lease = self.lease.map(|(candidate, holding)| {
+            let candidate: BoxFuture<'static, ()> = Box::pin(candidate.run(holding, shutdown));
+            watched(candidate, &broke)
+        });
+        let keepers = self.keepers.into_iter().map(|keeper| watched(keeper, &broke)).collect();
+        Running { lease, keepers, broke }
     }
+}
+
+/// Runs a keeper, and tells of its panic.
+fn watched(keeper: BoxFuture<'static, ()>, broke: &Arc<Notify>) -> JoinHandle<()> {
+    let broke = Arc::clone(broke);
+    tokio::spawn(async move {
+        if AssertUnwindSafe(keeper).catch_unwind().await.is_err() {
+            broke.notify_one();
+        }
+    })
 }
 
 /// What is being kept.
 pub(super) struct Running {
     lease: Option<JoinHandle<()>>,
     keepers: Vec<JoinHandle<()>>,
+    broke: Arc<Notify>,
 }
 
 impl Running {
+    /// Ready when something is kept no more, by a bug: nobody else would take over from a replica
+    /// that goes on as if nothing was.
+    pub(super) async fn broke(&self) {
+        self.broke.notified().await;
+    }
+
     /// Ends it; the lease was given up at the shutdown.
     pub(super) async fn end(self) {
         self.keepers.iter().for_each(JoinHandle::abort);
@@ -373,5 +396,19 @@ mod tests {
             let problem = checked(in_cluster, flags).expect_err(flags);
             assert!(problem.contains(told), "{flags}: {problem}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_keeper_that_breaks_is_told() {
+        let (holding, holds) = watch::channel(false);
+        let origin = PairOrigin::Files { certificate: "c".into(), key: "k".into() };
+        let keepers: Vec<BoxFuture<'static, ()>> =
+            vec![Box::pin(std::future::pending()), Box::pin(async { unreachable!("a bug") })];
+        let running =
+            Prepared { origin, holds, lease: None, keepers }.start(std::future::pending());
+        let told = tokio::time::timeout(Duration::from_secs(10), running.broke()).await;
+        assert!(told.is_ok());
+        running.end().await;
+        drop(holding);
     }
 }

@@ -136,12 +136,18 @@ async fn only_the_one_that_leads_writes_and_once_until_the_object_changes() {
     // The watch has not told of the write yet: the same is due still.
     writer.due.send_replace(Arc::new(vec![write("7")]));
     assert_eq!(writer.asked().await, 1);
-    // Somebody changed it.
+    // Somebody wrote over it: a moment later it is put right, and not at once each time.
     writer.due.send_replace(Arc::new(vec![write("8")]));
+    assert_eq!(writer.asked().await, 1);
+    sleep(RETRY).await;
     assert_eq!(writer.asked().await, 2);
+    // Another verdict is another matter.
+    let other = Write { verdict: Verdict::new(4, &[]), ..write("9") };
+    writer.due.send_replace(Arc::new(vec![other]));
+    assert_eq!(writer.asked().await, 3);
     writer.leads.send_replace(false);
-    writer.due.send_replace(Arc::new(vec![write("9")]));
-    assert_eq!(writer.asked().await, 2);
+    writer.due.send_replace(Arc::new(vec![write("10")]));
+    assert_eq!(writer.asked().await, 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,6 +29,11 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
+    /// The webhooks, without what is filled in.
+    pub(super) fn webhooks(&self) -> &[Map<String, Value>] {
+        &self.webhooks
+    }
+
     /// The kind, as the API server's paths have it.
     pub(super) fn resource(&self) -> ApiResource {
         ApiResource::from_gvk(&GroupVersionKind::gvk(
