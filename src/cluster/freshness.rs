@@ -54,11 +54,6 @@ impl Heard {
         self.error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it was listed once and nothing was heard of it for longer than `bound`.
-    pub(super) fn is_stale(&self, bound: Duration) -> bool {
-        self.at.load(Ordering::Acquire) != 0 && self.check(bound).is_err()
-    }
-
     fn check(&self, bound: Duration) -> Result<(), String> {
         let said = match self.at.load(Ordering::Acquire) {
             0 => format!("{} have not been listed yet", self.what),
@@ -96,22 +91,9 @@ impl Freshness {
         self.in_place.store(in_place, Ordering::Release);
     }
 
-    /// Whether what is in place has to be made anew, though everything is listed and heard of.
-    pub(super) fn to_compile(&self) -> bool {
-        self.heard().is_ok() && !self.in_place.load(Ordering::Acquire)
-    }
-
-    fn heard(&self) -> Result<(), String> {
-        self.watches.iter().try_for_each(|heard| heard.check(self.bound))
-    }
-
     /// Everything listed, heard of within the bound, and in place; or what is not.
     pub fn check(&self) -> Result<(), String> {
-        if let Err(outdated) = self.heard() {
-            // What is heard of again counts once it is in place.
-            self.put_in_place(false);
-            return Err(outdated);
-        }
+        self.watches.iter().try_for_each(|heard| heard.check(self.bound))?;
         if self.in_place.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -141,8 +123,6 @@ mod tests {
         let said = freshness.check().expect_err("a list is missing");
         assert_eq!(said, "Secrets have not been listed yet (forbidden)");
         secrets.listed();
-        assert!(freshness.check().is_err(), "what was in place before is not what was listed");
-        freshness.put_in_place(true);
         assert_eq!(freshness.check(), Ok(()));
         freshness.put_in_place(false);
         assert!(freshness.check().is_err());
@@ -160,10 +140,6 @@ mod tests {
         let said = freshness.check().expect_err("too old");
         assert_eq!(said, "nothing was heard of Secrets for 31 s, more than 30 s");
         secrets.goes_on();
-        assert!(freshness.to_compile());
-        let said = freshness.check().expect_err("what changed meanwhile is not in place yet");
-        assert!(said.contains("not been compiled"), "{said}");
-        freshness.put_in_place(true);
-        assert_eq!((freshness.check(), freshness.to_compile()), (Ok(()), false));
+        assert_eq!(freshness.check(), Ok(()));
     }
 }

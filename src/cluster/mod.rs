@@ -24,7 +24,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::DynamicObject;
 use kube::{Api, Client};
-use tokio::time::{Instant, interval};
+use tokio::time::interval;
 
 pub use freshness::Freshness;
 pub use namespaces::{Labels, Namespaces};
@@ -46,9 +46,6 @@ const NO_RELEASES: &str = "type!=helm.sh/release.v1";
 
 /// How often readiness is brought up to date.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// How often at most everything is compiled again that did not get in place.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// What is read from the API server, and how.
 #[derive(Debug, Clone)]
@@ -161,7 +158,7 @@ impl Cluster {
             self.watch_namespaces(),
             changes.put_in_place(place, statuses),
             writing,
-            hold(&readiness, &self.view.freshness, &changes),
+            hold(&readiness, &self.view.freshness),
         );
     }
 
@@ -200,18 +197,13 @@ impl Cluster {
     }
 }
 
-/// Holds readiness while what is known is not complete or too old. After that it has to be put in
-/// place again, though nothing may have changed.
-async fn hold(readiness: &Readiness, freshness: &Freshness, changes: &Changes) {
+/// Holds readiness while what is known is not complete or too old.
+async fn hold(readiness: &Readiness, freshness: &Freshness) {
     let mut looks = interval(LOOK);
-    let (mut told, mut compiled) = (None, None);
+    let mut told = None;
     loop {
         looks.tick().await;
         let problem = freshness.check().err();
-        if freshness.to_compile() && compiled.is_none_or(|at: Instant| at.elapsed() > AGAIN) {
-            changes.compile_again();
-            compiled = Some(Instant::now());
-        }
         match &problem {
             Some(problem) => readiness.hold("policies", problem.as_str()),
             None => readiness.release("policies"),

@@ -130,11 +130,6 @@ impl Changes {
         self.take(|watched| both(watched.secrets.take(event)));
     }
 
-    /// Has everything compiled again.
-    pub(super) fn compile_again(&self) {
-        self.take(|_| (true, true));
-    }
-
     /// What there is to compile; `None` where nothing changed, or not everything is listed.
     fn to_compile(&self) -> Option<Input> {
         let mut watched = self.watched();

@@ -48,7 +48,7 @@ impl Follow {
     pub(super) fn new(client: &Client, heard: Arc<Heard>, bound: Duration) -> Self {
         let again = (bound.as_secs() / 3).clamp(1, 60);
         let config = watcher::Config::default().timeout(u32::try_from(again).unwrap_or(60));
-        Self { client: noting(client, &heard, bound), config, heard }
+        Self { client: noting(client, &heard), config, heard }
     }
 
     /// Gives every event to `take`, for ever. After any error it begins again with a list: what
@@ -105,21 +105,15 @@ impl Follow {
 
 /// A client of the same API server that notes the answers to watch requests: the watcher keeps
 /// them and their bookmarks to itself.
-fn noting(client: &Client, heard: &Arc<Heard>, bound: Duration) -> Client {
+fn noting(client: &Client, heard: &Arc<Heard>) -> Client {
     let namespace = client.default_namespace().to_owned();
-    Client::new(Noting { client: client.clone(), heard: Arc::clone(heard), bound }, namespace)
+    Client::new(Noting { client: client.clone(), heard: Arc::clone(heard) }, namespace)
 }
 
 struct Noting {
     client: Client,
     heard: Arc<Heard>,
-    bound: Duration,
 }
-
-/// What happened meanwhile would come as events after an answer that says that all is well.
-#[derive(Debug, thiserror::Error)]
-#[error("nothing was heard for too long: everything is listed again")]
-struct TooOld;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the API server did not answer within {} s", ANSWER.as_secs())]
@@ -140,9 +134,6 @@ impl Service<Request<Body>> for Noting {
         let (client, heard) = (self.client.clone(), Arc::clone(&self.heard));
         let query = request.uri().query().unwrap_or_default();
         let is_watch = query.split('&').any(|pair| pair == "watch=true");
-        if is_watch && heard.is_stale(self.bound) {
-            return Box::pin(std::future::ready(Err(TooOld.into())));
-        }
         Box::pin(async move {
             let answer = client.send(request);
             if !is_watch {
