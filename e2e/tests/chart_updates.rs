@@ -186,6 +186,25 @@ fn changes(path: &str) -> Vec<Value> {
     ]
 }
 
+/// Every way to other uses of the same images in a template's pod spec at `path`.
+fn moves(path: &str) -> Vec<Value> {
+    let at = |place: &str| format!("{path}/{place}");
+    let remove = |place: &str| json!([{"op": "remove", "path": at(place)}]);
+    let moved = |from: &str, to: &str| json!([{"op": "move", "from": at(from), "path": at(to)}]);
+    vec![
+        json!([{"op": "replace", "path": at("containers/0/name"), "value": "renamed"}]),
+        moved("containers/0", "containers/1"),
+        moved("initContainers/0", "containers/-"),
+        moved("containers/1", "initContainers/-"),
+        remove("containers/1"),
+        remove("initContainers"),
+        remove("volumes"),
+        json!([{"op": "replace", "path": at("initContainers"), "value": null}]),
+        json!([{"op": "remove", "path": at("volumes/0/image")},
+            {"op": "add", "path": at("volumes/0/emptyDir"), "value": {}}]),
+    ]
+}
+
 #[test]
 fn k2_the_validating_webhook_is_called_unless_no_image_can_have_changed() -> Outcome<()> {
     let cluster = Unanswered::start("validate", "ValidatingWebhookConfiguration")?;
@@ -211,6 +230,10 @@ fn k2_the_validating_webhook_is_called_unless_no_image_can_have_changed() -> Out
                 cluster.expect_called(&format!("{object} {change}"), &finished);
             }
         }
+    }
+    for change in moves("/spec/template/spec") {
+        let finished = cluster.patch("deployment/base", &change)?;
+        cluster.expect_called(&format!("deployment {change}"), &finished);
     }
     for mut object in objects(cluster.name) {
         object["metadata"]["name"] = "another".into();

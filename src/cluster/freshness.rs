@@ -46,6 +46,19 @@ impl Heard {
         *self.error() = Some(error.to_string());
     }
 
+    /// Whether it was heard of, and longer ago than `bound`.
+    pub(super) fn is_stale(&self, bound: Duration) -> bool {
+        self.age().is_some_and(|age| age > bound)
+    }
+
+    /// For how long nothing was heard; `None` before the first full list.
+    fn age(&self) -> Option<Duration> {
+        match self.at.load(Ordering::Acquire) {
+            0 => None,
+            at => Some(Duration::from_millis(self.now().saturating_sub(at))),
+        }
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
@@ -55,13 +68,10 @@ impl Heard {
     }
 
     fn check(&self, bound: Duration) -> Result<(), String> {
-        let said = match self.at.load(Ordering::Acquire) {
-            0 => format!("{} have not been listed yet", self.what),
-            at => {
-                let age = Duration::from_millis(self.now().saturating_sub(at));
-                if age <= bound {
-                    return Ok(());
-                }
+        let said = match self.age() {
+            None => format!("{} have not been listed yet", self.what),
+            Some(age) if age <= bound => return Ok(()),
+            Some(age) => {
                 let (age, bound) = (age.as_secs(), bound.as_secs());
                 format!("nothing was heard of {} for {age} s, more than {bound} s", self.what)
             }

@@ -140,14 +140,10 @@ impl Cluster {
         readiness: Readiness,
         leads: tokio::sync::watch::Receiver<bool>,
     ) {
-        let changes = Changes::default();
+        let changes = Changes::new(Arc::clone(&self.view.freshness));
         let (statuses, due) = tokio::sync::watch::channel(Arc::default());
-        let place = Place::new(
-            reviewer,
-            Arc::clone(&self.latest),
-            Arc::clone(&self.view.freshness),
-            self.settings.registries.clone(),
-        );
+        let place =
+            Place::new(reviewer, Arc::clone(&self.latest), self.settings.registries.clone());
         let writing = async {
             status::write(self.client.clone(), due, leads).await;
             // Nobody leads any more: what is read still counts.

@@ -88,13 +88,19 @@ struct Watched {
 }
 
 /// What the watches fill and [`Changes::put_in_place`] makes snapshots of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Changes {
     watched: Mutex<Watched>,
     changed: Notify,
+    freshness: Arc<Freshness>,
 }
 
 impl Changes {
+    /// Nothing is listed; `freshness` is told what is in place.
+    pub(super) fn new(freshness: Arc<Freshness>) -> Self {
+        Self { watched: Mutex::default(), changed: Notify::new(), freshness }
+    }
+
     fn watched(&self) -> MutexGuard<'_, Watched> {
         // It is whole between any two events.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
@@ -104,6 +110,10 @@ impl Changes {
         let mut watched = self.watched();
         let (changed, to_compile) = take(&mut watched);
         watched.to_compile |= to_compile;
+        // Too old to go by until now: it is not to be gone by once more before this is in place.
+        if to_compile && self.freshness.check().is_err() {
+            self.freshness.put_in_place(false);
+        }
         drop(watched);
         if changed {
             self.changed.notify_one();
@@ -157,6 +167,14 @@ impl Changes {
         policies.chain(due(Kind::Source, &watched.sources, verdicts, now)).collect()
     }
 
+    /// A snapshot is in place; what has changed since it was begun has its own turn.
+    fn is_in_place(&self) {
+        let watched = self.watched();
+        if !watched.to_compile {
+            self.freshness.put_in_place(true);
+        }
+    }
+
     /// Puts every change in place, for ever: one compilation a burst, and then the statuses that
     /// are due.
     pub(super) async fn put_in_place(
@@ -172,10 +190,13 @@ impl Changes {
                 let compile = place.compile;
                 let compiling = tokio::task::spawn_blocking(move || compile(input));
                 match compiling.await {
-                    Ok(output) => verdicts = place.put(output),
+                    Ok(output) => {
+                        verdicts = place.put(output);
+                        self.is_in_place();
+                    }
                     // What was changed may have been made stricter: the former policies do not do.
                     Err(error) => {
-                        place.freshness.put_in_place(false);
+                        self.freshness.put_in_place(false);
                         tracing::error!(%error, "policies cannot be compiled, which is a bug: everything is denied");
                     }
                 }
@@ -262,7 +283,6 @@ impl Input {
 pub(super) struct Place {
     reviewer: Arc<Reviewer>,
     latest: Arc<Latest>,
-    freshness: Arc<Freshness>,
     registries: BTreeSet<String>,
     compile: fn(Input) -> Output,
     /// The problems that have been logged.
@@ -274,11 +294,10 @@ impl Place {
     pub(super) fn new(
         reviewer: Arc<Reviewer>,
         latest: Arc<Latest>,
-        freshness: Arc<Freshness>,
         registries: BTreeSet<String>,
     ) -> Self {
         let (compile, told) = (Input::compile, Vec::new());
-        Self { reviewer, latest, freshness, registries, compile, told }
+        Self { reviewer, latest, registries, compile, told }
     }
 
     fn put(&mut self, output: Output) -> BTreeMap<Key, Verdict> {
@@ -294,7 +313,6 @@ impl Place {
         tracing::info!(policies = snapshot.policies.policies().len(), "policies changed");
         self.reviewer.replace(snapshot);
         self.latest.0.store(Arc::new(resources));
-        self.freshness.put_in_place(true);
         verdicts
     }
 }

@@ -41,6 +41,9 @@ pub(super) struct Follow {
     pub(super) config: watcher::Config,
     /// Where it is noted.
     pub(super) heard: Arc<Heard>,
+    /// After a silence longer than this only a new list counts: a watch that goes on may still
+    /// have to tell what was changed meanwhile.
+    bound: Duration,
 }
 
 impl Follow {
@@ -48,7 +51,7 @@ impl Follow {
     pub(super) fn new(client: &Client, heard: Arc<Heard>, bound: Duration) -> Self {
         let again = (bound.as_secs() / 3).clamp(1, 60);
         let config = watcher::Config::default().timeout(u32::try_from(again).unwrap_or(60));
-        Self { client: noting(client, &heard), config, heard }
+        Self { client: noting(client, &heard, bound), config, heard, bound }
     }
 
     /// Gives every event to `take`, for ever. After any error it begins again with a list: what
@@ -88,6 +91,9 @@ impl Follow {
                 Ok(Some(Err(error))) => return error.to_string(),
                 Ok(Some(Ok(event))) => event,
             };
+            if !listing && self.heard.is_stale(self.bound) {
+                return Silence(self.bound).to_string();
+            }
             listing = match event {
                 Event::Init | Event::InitApply(_) => true,
                 Event::InitDone | Event::Apply(_) | Event::Delete(_) => false,
@@ -105,19 +111,24 @@ impl Follow {
 
 /// A client of the same API server that notes the answers to watch requests: the watcher keeps
 /// them and their bookmarks to itself.
-fn noting(client: &Client, heard: &Arc<Heard>) -> Client {
+fn noting(client: &Client, heard: &Arc<Heard>, bound: Duration) -> Client {
     let namespace = client.default_namespace().to_owned();
-    Client::new(Noting { client: client.clone(), heard: Arc::clone(heard) }, namespace)
+    Client::new(Noting { client: client.clone(), heard: Arc::clone(heard), bound }, namespace)
 }
 
 struct Noting {
     client: Client,
     heard: Arc<Heard>,
+    bound: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the API server did not answer within {} s", ANSWER.as_secs())]
 struct NoAnswer;
+
+#[derive(Debug, thiserror::Error)]
+#[error("nothing was heard for more than {} s", .0.as_secs())]
+struct Silence(Duration);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -131,7 +142,7 @@ impl Service<Request<Body>> for Noting {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (client, heard) = (self.client.clone(), Arc::clone(&self.heard));
+        let (client, heard, bound) = (self.client.clone(), Arc::clone(&self.heard), self.bound);
         let query = request.uri().query().unwrap_or_default();
         let is_watch = query.split('&').any(|pair| pair == "watch=true");
         Box::pin(async move {
@@ -140,6 +151,9 @@ impl Service<Request<Body>> for Noting {
                 return Ok(answer.await?);
             }
             let answer = timeout(ANSWER, answer).await.map_err(|_| NoAnswer)??;
+            if heard.is_stale(bound) {
+                return Err(Silence(bound).into());
+            }
             if answer.status().is_success() {
                 heard.goes_on();
             }
@@ -152,6 +166,8 @@ impl Service<Request<Body>> for Noting {
 mod tests {
     use std::sync::Mutex;
 
+    use axum::body::{Body as AnyBody, Bytes};
+    use futures_util::stream;
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::ResourceExt as _;
     use serde_json::{Value, json};
@@ -278,6 +294,43 @@ mod tests {
             let wanted = ["ConfigMaps have not been listed yet", "nothing was heard of ConfigMaps"];
             let said = fresh.expect_err("outdated");
             assert!(said.starts_with(wanted[complete]), "{said}");
+        }
+    }
+
+    /// A bound that is shorter than what a silent watch is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn k11_after_a_silence_beyond_the_bound_only_a_new_list_counts() {
+        let bound = Duration::from_secs(3);
+        for late in [false, true] {
+            // Either the watch tells something at last, or it is begun anew and is well again.
+            let service = tower::service_fn(move |request: Request<Body>| {
+                let uri = request.uri().to_string();
+                let body = match is_watch(&uri) {
+                    false => AnyBody::from(list(&["a"], "").expect("a list").1),
+                    true if late => {
+                        let event = event("MODIFIED", &config_map("b")).expect("an event").1;
+                        let told = stream::once(sleep(bound * 3 / 2))
+                            .map(move |()| Ok::<_, Infallible>(Bytes::from(event.clone())));
+                        AnyBody::from_stream(told.chain(stream::pending()))
+                    }
+                    true => AnyBody::from_stream(stream::pending::<Result<Bytes, Infallible>>()),
+                };
+                let answer = Response::builder().status(200).body(body).expect("an answer");
+                std::future::ready(Ok::<_, Infallible>(answer))
+            });
+            let heard = Heard::new("ConfigMaps");
+            let follow = Follow::new(&Client::new(service, "default"), heard.clone(), bound);
+            let api: Api<ConfigMap> = Api::namespaced(follow.client.clone(), "system");
+            let mut told = Vec::new();
+            let mut silent = false;
+            let take = |event: Event<ConfigMap>| {
+                silent |= heard.is_stale(bound);
+                told.push((heard.is_stale(bound), matches!(event, Event::Apply(_))));
+            };
+            assert!(timeout(bound * 4, follow.run(api, take)).await.is_err(), "it runs for ever");
+            assert!(silent, "the test's own");
+            let lists = told.iter().filter(|(_, applied)| !applied).count() / 3;
+            assert!(lists >= 2 && told.len() == lists * 3, "listed anew, late: {late}: {told:?}");
         }
     }
 

@@ -127,3 +127,26 @@ async fn k12_a_resource_larger_than_any_is_not_read() {
     let text = String::from_utf8(text).unwrap();
     assert!(text.contains("over the limit of 1048576 bytes"), "{text}");
 }
+
+#[tokio::test]
+async fn k12_what_is_wrong_with_a_huge_resource_is_said_in_few_words() {
+    let huge = "é*".repeat(1 << 17);
+    let mut selected = policy("r.example/**", "known");
+    let mut labels = serde_json::Map::new();
+    labels.insert(huge.clone(), json!("x"));
+    selected["request"]["object"]["spec"]["match"]["namespaceSelector"] =
+        json!({"matchLabels": labels});
+    let mut pinned = source("https://notary.example");
+    pinned["request"]["object"]["spec"]["notary"]["pins"][0]["name"] = json!(huge);
+    let mut unknown = serde_json::Map::new();
+    unknown.insert(huge.clone(), json!({}));
+    let harness = Harness::new();
+    for review in
+        [policy(&huge, "known"), selected, pinned, resource("TrustPolicy", unknown.into())]
+    {
+        let response = harness.ask("/resources", &review).await;
+        assert_eq!(response["allowed"], false);
+        let length = message(&response).chars().count();
+        assert!((20..4096).contains(&length), "{length} characters");
+    }
+}

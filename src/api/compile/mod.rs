@@ -130,13 +130,25 @@ struct Wrong {
     elsewhere: bool,
 }
 
+/// Most characters of a field's path, and of a reason: both may quote the resource, which may be as
+/// large as a request, and both are in every rejection, in the status and in the log.
+const SAID_CHARS: usize = 1024;
+
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(SAID_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 fn wrong<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, Wrong> {
     Err(Wrong::new(field, reason))
 }
 
 impl Wrong {
     fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        let (field, reason) = (field.into(), reason.into());
+        let (field, reason) = (shortened(field.into()), shortened(reason.into()));
         Self { field, reason, code: "InvalidPolicy", elsewhere: false }
     }
 

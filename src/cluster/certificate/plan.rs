@@ -25,6 +25,11 @@ pub(super) struct Span {
 }
 
 impl Span {
+    /// Not before it begins either: made by a clock that was ahead, it would be of no use until then.
+    fn lasts(self, now: Timestamp) -> bool {
+        self.begins <= now && now < self.ends
+    }
+
     /// When two thirds of its life are over.
     fn due(self) -> Timestamp {
         let issued = after(self.begins, BACKDATED);
@@ -76,9 +81,9 @@ pub(super) fn plan(
     lifetime: Duration,
     now: Timestamp,
 ) -> Step {
-    let live = |index: usize| outline.authorities.get(index).filter(|span| now < span.ends);
+    let live = |index: usize| outline.authorities.get(index).filter(|span| span.lasts(now));
     let signer = outline.signer.and_then(|index| Some((index, *live(index)?)));
-    let leaf = outline.leaf.filter(|leaf| now < leaf.span.ends && live(leaf.issuer).is_some());
+    let leaf = outline.leaf.filter(|leaf| leaf.span.lasts(now) && live(leaf.issuer).is_some());
     let (signer, authority, leaf) = match (signer, leaf) {
         (None, None) => return Step::Begin,
         (None, Some(_)) => return Step::AddAuthority,
@@ -171,6 +176,20 @@ mod tests {
             ("no key", outline(&one, None, Some((0, 90, 0))), None, 1, Step::AddAuthority),
             ("no key, no certificate", outline(&one, None, None), None, 1, Step::Begin),
             ("a shorter life", outline(&one, Some(0), Some((0, 30, 0))), None, 1, wait(20)),
+            (
+                "a certificate of the future",
+                outline(&one, Some(0), Some((2, 90, 0))),
+                None,
+                1,
+                Step::Sign,
+            ),
+            (
+                "all of the future",
+                outline(&[(2, 92)], Some(0), Some((2, 92, 0))),
+                None,
+                1,
+                Step::Begin,
+            ),
             ("and its end", outline(&one, Some(0), Some((0, 30, 0))), None, 20, Step::Sign),
         ] {
             let step = plan(&outline, announced.map(day), LIFETIME, day(now));

@@ -46,9 +46,14 @@ fn secret(data: &[(&str, &str)]) -> Secret {
 
 const LOGIN: [(&str, &str); 3] = [("username", "u"), ("password", "p"), ("host", "notary.example")];
 
+/// Nothing watched is ever too old.
+fn unwatched() -> Arc<Freshness> {
+    Arc::new(Freshness::new(Vec::<Arc<Heard>>::new(), Duration::from_secs(60)))
+}
+
 /// Everything listed: one policy.
-fn listed() -> Changes {
-    let changes = Changes::default();
+fn listed(freshness: &Arc<Freshness>) -> Changes {
+    let changes = Changes::new(Arc::clone(freshness));
     changes.policy(Event::InitApply(policy("p", 1, "1", "r.example/**")));
     changes.policy(Event::InitDone);
     changes.source(Event::InitDone);
@@ -60,7 +65,7 @@ fn listed() -> Changes {
 
 #[test]
 fn k11_nothing_is_compiled_before_everything_is_listed() {
-    let changes = listed();
+    let changes = listed(&unwatched());
     let input = changes.to_compile().expect("everything is listed");
     assert_eq!(input.resources.policies.len(), 1);
     assert!(changes.to_compile().is_none(), "nothing changed since");
@@ -68,7 +73,7 @@ fn k11_nothing_is_compiled_before_everything_is_listed() {
 
 #[test]
 fn a_status_or_what_no_source_can_use_is_nothing_to_compile() {
-    let changes = listed();
+    let changes = listed(&unwatched());
     changes.to_compile().expect("listed");
     changes.policy(Event::Apply(policy("p", 1, "2", "r.example/**")));
     assert!(changes.to_compile().is_none(), "only its resource version changed");
@@ -87,7 +92,7 @@ fn a_status_or_what_no_source_can_use_is_nothing_to_compile() {
     assert!(changes.to_compile().expect("deleted").resources.policies.is_empty());
 }
 
-fn place(freshness: &Arc<Freshness>) -> (Place, Arc<Reviewer>, Arc<Latest>) {
+fn place() -> (Place, Arc<Reviewer>, Arc<Latest>) {
     let clock = Arc::new(Clock::system());
     let repositories = Repositories::new(MemoryStore::in_process(), Arc::clone(&clock));
     let registry = Registry::new(RegistryConfig::default());
@@ -95,7 +100,7 @@ fn place(freshness: &Arc<Freshness>) -> (Place, Arc<Reviewer>, Arc<Latest>) {
     let reviewer = Arc::new(Reviewer::new(snapshot, repositories, registry, Action::Deny, clock));
     let latest = Arc::new(Latest::default());
     let registries = BTreeSet::from(["configured.example".to_owned()]);
-    let place = Place::new(reviewer.clone(), latest.clone(), freshness.clone(), registries);
+    let place = Place::new(reviewer.clone(), latest.clone(), registries);
     (place, reviewer, latest)
 }
 
@@ -109,9 +114,9 @@ async fn soon(what: &str, mut is: impl FnMut() -> bool) {
 
 #[tokio::test]
 async fn changes_are_put_in_place_and_statuses_told() {
-    let changes = Arc::new(listed());
-    let freshness = Arc::new(Freshness::new(Vec::<Arc<Heard>>::new(), Duration::from_secs(60)));
-    let (place, reviewer, latest) = place(&freshness);
+    let freshness = unwatched();
+    let changes = Arc::new(listed(&freshness));
+    let (place, reviewer, latest) = place();
     let (statuses, mut due) = watch::channel(Arc::default());
     assert!(freshness.check().is_err());
     let following = {
@@ -140,9 +145,9 @@ async fn changes_are_put_in_place_and_statuses_told() {
 
 #[tokio::test]
 async fn k11_a_change_that_cannot_be_compiled_denies_until_another_can() {
-    let changes = Arc::new(listed());
-    let freshness = Arc::new(Freshness::new(Vec::new(), Duration::from_secs(60)));
-    let (mut place, ..) = place(&freshness);
+    let freshness = unwatched();
+    let changes = Arc::new(listed(&freshness));
+    let (mut place, ..) = place();
     place.compile = |input| {
         assert!(input.resources.policies.len() < 2, "the test's own");
         input.compile()
@@ -161,9 +166,52 @@ async fn k11_a_change_that_cannot_be_compiled_denies_until_another_can() {
     following.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn k11_what_was_too_old_answers_no_more_before_its_successor_is_in_place() {
+    let bound = Duration::from_secs(30);
+    let heard = Heard::new("TrustPolicies");
+    let freshness = Arc::new(Freshness::new(vec![Arc::clone(&heard)], bound));
+    let changes = listed(&freshness);
+    let (mut place, reviewer, _) = place();
+    let mut compile = |changes: &Changes| {
+        place.put(changes.to_compile().expect("something changed").compile());
+        changes.is_in_place();
+    };
+    compile(&changes);
+    heard.listed();
+    assert_eq!(freshness.check(), Ok(()));
+    // A change in time is put in place without a gap.
+    changes.policy(Event::Apply(policy("q", 1, "5", "r.example/**")));
+    assert_eq!(freshness.check(), Ok(()));
+    compile(&changes);
+
+    // The watch was silent for too long, and its new list has another policy.
+    tokio::time::advance(bound * 2).await;
+    changes.policy(Event::Init);
+    changes.policy(Event::InitApply(policy("r", 1, "6", "r.example/**")));
+    changes.policy(Event::InitDone);
+    heard.listed();
+    assert_eq!(reviewer.snapshot().policies.policies().len(), 2, "the former ones");
+    assert!(freshness.check().is_err(), "they are what was too old");
+    // A snapshot that was begun before the list says nothing of it.
+    changes.is_in_place();
+    assert!(freshness.check().is_err());
+    compile(&changes);
+    assert_eq!(freshness.check(), Ok(()));
+    assert_eq!(reviewer.snapshot().policies.policies().len(), 1);
+
+    // The same list again needs no compilation.
+    tokio::time::advance(bound * 2).await;
+    changes.policy(Event::Init);
+    changes.policy(Event::InitApply(policy("r", 1, "6", "r.example/**")));
+    changes.policy(Event::InitDone);
+    heard.listed();
+    assert_eq!(freshness.check(), Ok(()));
+}
+
 #[test]
 fn verdicts_are_on_the_generations_that_were_compiled() {
-    let changes = listed();
+    let changes = listed(&unwatched());
     let output = changes.to_compile().expect("listed").compile();
     let due = |changes: &Changes| changes.due(&output.verdicts, &status::now()).len();
     assert_eq!(due(&changes), 1);
