@@ -12,6 +12,7 @@ pub mod front;
 pub mod http;
 pub mod image;
 pub mod install;
+pub mod installed;
 pub mod lab;
 pub mod node;
 pub mod notary;
