@@ -3,6 +3,7 @@
 //! a folder of its own, and ended when its value is dropped.
 
 pub mod admin;
+pub mod api;
 pub mod api_server;
 pub mod chart;
 mod control_plane;
