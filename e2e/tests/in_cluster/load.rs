@@ -5,17 +5,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use countersign_e2e::process::wait_until;
 use countersign_e2e::reviews::pod;
 use countersign_e2e::{Context, Outcome};
 use serde_json::{Value, json};
 
-use crate::cluster::Namespace;
+use crate::cluster::{Namespace, SOON};
 
 /// How many clients there are.
 const CLIENTS: usize = 4;
 
 /// How long each waits between requests: two cores also have to run the cluster.
 const PACE: Duration = Duration::from_millis(20);
+
+/// How many requests show that the load goes on.
+const GOING: usize = 20;
 
 /// What the requests of some time got.
 #[derive(Debug, Default)]
@@ -30,7 +34,7 @@ pub(crate) struct Tally {
     pub(crate) longest: Duration,
 }
 
-/// Does something under load.
+/// Does something under load, once that goes on. Fails on any wrong verdict.
 pub(crate) fn under_load(
     namespace: &Namespace<'_>,
     during: impl FnOnce() -> Outcome<()>,
@@ -60,7 +64,8 @@ pub(crate) fn under_load(
         let clients: Vec<_> =
             (0..CLIENTS).map(|number| scope.spawn(move || client(number))).collect();
         let running = Load(&stop);
-        let done = during();
+        let going = || Ok(tally.lock().ok().context("a client panicked")?.right >= GOING);
+        let done = wait_until("the load to begin", SOON, going).and_then(|()| during());
         drop(running);
         (done, clients.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>())
     });

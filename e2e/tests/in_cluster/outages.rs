@@ -16,15 +16,10 @@ use crate::load::{Tally, under_load};
 /// connections have found the other replica, half of them at the first attempt.
 const UNREACHED: Duration = Duration::from_secs(5);
 
-fn name(object: &Value) -> &str {
-    object["metadata"]["name"].as_str().unwrap_or_default()
-}
-
-/// A pod of Countersign's as it is: its name, how often it was started, and its container's id.
-fn container(pod: &Value) -> (String, u64, String) {
-    let status = &pod["status"]["containerStatuses"][0];
-    let id = status["containerID"].as_str().unwrap_or_default().to_owned();
-    (name(pod).to_owned(), status["restartCount"].as_u64().unwrap_or_default(), id)
+/// The name of a pod of Countersign's, and its container's id.
+fn container(pod: &Value) -> (String, String) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    (text(&pod["metadata"]["name"]), text(&pod["status"]["containerStatuses"][0]["containerID"]))
 }
 
 /// Waits until two replicas are ready, none of which is this container.
@@ -32,7 +27,7 @@ fn two_ready(cluster: &Cluster, without: &str) -> Outcome<()> {
     wait_until("two replicas of Countersign", SOON, || {
         let pods = cluster.replicas()?;
         let ready = |pod: &&Value| pod["status"]["containerStatuses"][0]["ready"] == true;
-        let gone = pods.iter().all(|pod| container(pod).2 != without);
+        let gone = pods.iter().all(|pod| container(pod).1 != without);
         let staying = pods.iter().all(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         Ok(gone && staying && pods.iter().filter(ready).count() == 2)
     })
@@ -56,19 +51,17 @@ fn told(what: &str, began: Instant, tally: &Tally) {
 fn end_each(
     namespace: &Namespace<'_>,
     what: &str,
-    end: impl Fn(&(String, u64, String)) -> Outcome<()>,
+    end: impl Fn(&(String, String)) -> Outcome<()>,
 ) -> Outcome<()> {
     let first = namespace.replicas()?.iter().map(container).collect::<Vec<_>>();
     assert_eq!(first.len(), 2);
     for replica in &first {
         let mut began = Instant::now();
         let tally = under_load(namespace, || {
-            std::thread::sleep(Duration::from_secs(1));
             began = Instant::now();
             end(replica)?;
-            two_ready(namespace, &replica.2)
+            two_ready(namespace, &replica.1)
         })?;
-        assert!(tally.right > 20, "{tally:?}");
         told(what, began, &tally);
     }
     Ok(())
@@ -77,8 +70,8 @@ fn end_each(
 #[test]
 fn a_replica_that_is_killed_costs_no_verdict() -> Outcome<()> {
     alone("killed", |namespace| {
-        end_each(namespace, "SIGKILL", |(_, _, id)| namespace.node.kill_container(id))?;
-        end_each(namespace, "deleted by force", |(name, _, _)| {
+        end_each(namespace, "SIGKILL", |(_, id)| namespace.node.kill_container(id))?;
+        end_each(namespace, "deleted by force", |(name, _)| {
             let delete = ["delete", "pod", name, "-n", RELEASE, "--force", "--grace-period=0"];
             namespace.node.kubectl(&delete)?.success().map(drop)
         })
@@ -113,7 +106,7 @@ fn o9_a_cluster_that_has_lost_every_replica_and_its_kubelet_recovers() -> Outcom
         // As when the node goes down: nothing runs, and nobody starts anything.
         namespace.node.stop_kubelet()?;
         for replica in namespace.replicas()? {
-            namespace.node.kill_container(&container(&replica).2)?;
+            namespace.node.kill_container(&container(&replica).1)?;
         }
         let force = ["delete", "pods", "--all", "--force", "--grace-period=0", "-n"];
         for lost in [RELEASE, namespace.name] {

@@ -143,7 +143,7 @@ fn an_exception_ends_when_it_says() -> Outcome<()> {
         namespace.apply_own(&policy.yaml())?.success()?;
         holds(namespace, &image, "RootNotPinned", HOLDS)?;
         // The API takes whole seconds.
-        let expires = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 8)?;
+        let expires = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 12)?;
         let exception = json!([{
             "name": "inc-123", "images": [image], "namespaces": [namespace.name],
             "expiresAt": expires.to_string(), "reason": "an incident",

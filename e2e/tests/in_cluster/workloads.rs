@@ -65,6 +65,9 @@ fn a_deployment_is_refused_where_its_author_looks_and_available_once_signed() ->
         let change = format!("set image deployment/app app={}", namespace.bad());
         let place = format!("spec.template.spec.containers[name=app] {}", namespace.bad());
         refused(&namespace.line(&change)?, "Unsigned", &[&place]);
+        let change =
+            format!("set image deployment/app app={} --dry-run=server", namespace.pinned());
+        namespace.line(&change)?.success()?;
 
         let name = running["metadata"]["name"].as_str().context("a pod without a name")?;
         let debug = |container: &str, image: &str| {
