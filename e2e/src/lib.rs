@@ -3,6 +3,7 @@
 //! a folder of its own, and ended when its value is dropped.
 
 pub mod admin;
+pub mod api;
 pub mod api_server;
 pub mod chart;
 mod control_plane;
@@ -12,6 +13,7 @@ pub mod front;
 pub mod http;
 pub mod image;
 pub mod install;
+pub mod installed;
 pub mod lab;
 pub mod node;
 pub mod notary;

@@ -50,6 +50,8 @@ pub struct Policy {
     pub name: String,
     /// The patterns of its images.
     pub include: Vec<String>,
+    /// A label of the namespaces that it is for, as `team: payments`; empty for all namespaces.
+    pub namespaces: String,
     /// The source's name.
     pub source: String,
     /// `notary.requireRoles`; empty for Docker's lookup.
@@ -156,6 +158,7 @@ impl Policy {
         Self {
             name: name.to_owned(),
             include: vec![include.to_owned()],
+            namespaces: String::new(),
             source: source.to_owned(),
             require_roles: Vec::new(),
             action: "Deny",
@@ -172,9 +175,13 @@ impl Policy {
         } else {
             format!("requireRoles: [{}]", quoted(&self.require_roles))
         };
+        let selector = match self.namespaces.as_str() {
+            "" => String::new(),
+            label => format!("    namespaceSelector: {{matchLabels: {{{label}}}}}\n"),
+        };
         let mut yaml = format!(
             "apiVersion: countersign.dev/v1alpha1\nkind: TrustPolicy\nmetadata:\n  name: {}\nspec:\n  \
-             match:\n    images:\n      include: [{}]\n  action: {}\n  tags: {}\n  verify:\n    \
+             match:\n    images:\n      include: [{}]\n{selector}  action: {}\n  tags: {}\n  verify:\n    \
              authorities:\n    - name: release-team\n      sourceRef:\n        name: {}\n      \
              notary:\n        {notary}\n",
             self.name,

@@ -59,6 +59,37 @@ pub fn deployment(name: &str, image: &str) -> Value {
     })
 }
 
+/// Every kind that holds a template of pods, and the path of the pod spec.
+pub fn templates(spec: &Value) -> Vec<(&'static str, Value)> {
+    let labels = json!({"app": "a"});
+    let template = json!({"metadata": {"labels": labels}, "spec": spec});
+    let selector = json!({"matchLabels": labels});
+    let mut never = template.clone();
+    never["spec"]["restartPolicy"] = "Never".into();
+    let job = json!({"template": never});
+    let object = |version: &str, kind: &str, spec: Value| {
+        let name = kind.to_lowercase();
+        json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec})
+    };
+    let workload = json!({"selector": selector, "template": template});
+    let stateful = json!({"selector": selector, "template": template, "serviceName": "a"});
+    let controller = json!({"selector": labels, "template": template, "replicas": 1});
+    let cron = json!({"schedule": "0 0 * * *", "jobTemplate": {"spec": job}});
+    let pod_template = json!({
+        "apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "a"}, "template": template,
+    });
+    vec![
+        ("spec.template.spec", object("apps/v1", "Deployment", workload.clone())),
+        ("spec.template.spec", object("apps/v1", "ReplicaSet", workload.clone())),
+        ("spec.template.spec", object("apps/v1", "DaemonSet", workload)),
+        ("spec.template.spec", object("apps/v1", "StatefulSet", stateful)),
+        ("spec.template.spec", object("v1", "ReplicationController", controller)),
+        ("spec.template.spec", object("batch/v1", "Job", job)),
+        ("spec.jobTemplate.spec.template.spec", object("batch/v1", "CronJob", cron)),
+        ("template.spec", pod_template),
+    ]
+}
+
 /// The AdmissionReview of the creation of an object (a pod or a Deployment) in `namespace`.
 pub fn create(namespace: &str, object: &Value) -> Value {
     review(namespace, "CREATE", object, &Value::Null)

@@ -8,7 +8,7 @@ use countersign_e2e::front::Mode;
 use countersign_e2e::lab::{Lab, refresh};
 use countersign_e2e::process::Finished;
 use countersign_e2e::registry::Image;
-use countersign_e2e::reviews::{deployment, pod};
+use countersign_e2e::reviews::{deployment, pod, templates};
 use countersign_e2e::webhooks::Webhooks;
 use countersign_e2e::{Context, Outcome};
 use serde_json::{Value, json};
@@ -88,37 +88,6 @@ fn refused(finished: &Finished, parts: &[&str]) {
     for part in parts {
         assert!(finished.stderr.contains(part), "no {part:?} in: {finished}");
     }
-}
-
-/// Every kind that holds a template of pods, and the path of the pod spec.
-fn templates(spec: &Value) -> Vec<(&'static str, Value)> {
-    let labels = json!({"app": "a"});
-    let template = json!({"metadata": {"labels": labels}, "spec": spec});
-    let selector = json!({"matchLabels": labels});
-    let mut never = template.clone();
-    never["spec"]["restartPolicy"] = "Never".into();
-    let job = json!({"template": never});
-    let object = |version: &str, kind: &str, spec: Value| {
-        let name = kind.to_lowercase();
-        json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec})
-    };
-    let workload = json!({"selector": selector, "template": template});
-    let stateful = json!({"selector": selector, "template": template, "serviceName": "a"});
-    let controller = json!({"selector": labels, "template": template, "replicas": 1});
-    let cron = json!({"schedule": "0 0 * * *", "jobTemplate": {"spec": job}});
-    let pod_template = json!({
-        "apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "a"}, "template": template,
-    });
-    vec![
-        ("spec.template.spec", object("apps/v1", "Deployment", workload.clone())),
-        ("spec.template.spec", object("apps/v1", "ReplicaSet", workload.clone())),
-        ("spec.template.spec", object("apps/v1", "DaemonSet", workload)),
-        ("spec.template.spec", object("apps/v1", "StatefulSet", stateful)),
-        ("spec.template.spec", object("v1", "ReplicationController", controller)),
-        ("spec.template.spec", object("batch/v1", "Job", job)),
-        ("spec.jobTemplate.spec.template.spec", object("batch/v1", "CronJob", cron)),
-        ("template.spec", pod_template),
-    ]
 }
 
 #[test]

@@ -15,7 +15,13 @@ use tower_service::Service;
 
 /// Longest wait for a request's header on a connection that has had one: it runs while the
 /// connection idles too, so it is as long as an idle connection may live.
-const IDLE_OR_HEADER: Duration = Duration::from_secs(60);
+const IDLE_OR_HEADER: Duration = Duration::from_secs(120);
+
+/// How long the API server keeps an idle connection (the default of Kubernetes' Go client). It has
+/// to be the first to close: a request that it sends just as we do is lost, and not sent again.
+const API_SERVER_IDLE: Duration = Duration::from_secs(90);
+
+const _: () = assert!(IDLE_OR_HEADER.as_secs() > API_SERVER_IDLE.as_secs());
 
 /// How often an HTTP/2 client has to show that it is there...
 const PING_EVERY: Duration = Duration::from_secs(30);

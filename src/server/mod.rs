@@ -1,6 +1,7 @@
 //! Serves the webhooks over TLS, and probes and metrics beside them.
 
 mod connections;
+mod drain;
 mod probes;
 mod tls;
 
@@ -22,6 +23,7 @@ pub use tls::{CERTIFICATE, CheckedPair, Pair, PairOrigin, TlsError, certificates
 
 use crate::telemetry::Metrics;
 use connections::{Capped, Connections};
+use drain::Draining;
 use tls::Certificates;
 
 /// Longest TLS handshake, and longest wait for a connection's first request after it.
@@ -130,8 +132,8 @@ impl Server {
     }
 
     /// Serves until `shutdown` is ready, and then until everything that has begun is answered:
-    /// readiness is withdrawn first, new connections are taken for `drain_delay` more, and
-    /// requests that run get `drain_timeout`. Needs a Tokio runtime.
+    /// readiness is withdrawn first, new connections are taken for `drain_delay` more while clients
+    /// are told to let go of theirs, and requests that run get `drain_timeout`. Needs a Tokio runtime.
     pub async fn run(
         self,
         router: Router,
@@ -156,8 +158,11 @@ impl Server {
             .first_request_timeout(FIRST_REQUEST);
         connections::limit(server.http_builder());
 
+        let draining = Draining::default();
+        let router = draining.clone().tell(router);
         let drain = async {
             shutdown.await;
+            draining.begin();
             readiness.hold("shutdown", "this replica is shutting down");
             tracing::info!("shutting down: not ready, still serving");
             tokio::time::sleep(config.drain_delay).await;

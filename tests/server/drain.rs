@@ -35,6 +35,32 @@ async fn o5_a_shutdown_answers_everything_that_has_begun() {
     assert!(gone.unwrap_err().is_connect());
 }
 
+/// Under load the API server would otherwise send requests into connections that just close.
+#[tokio::test]
+async fn o5_clients_let_go_of_their_connections_before_they_close() {
+    let pair = Pair::new();
+    let mut server = start(&pair, |config, _| config.drain_delay = Duration::from_secs(5));
+    let shutdown = server.shutdown.take().unwrap();
+    let client = builder(&[&pair]).http1_only().build().unwrap();
+    let closes = async |path: &str| {
+        let answer = client.post(server.url(path)).send().await.unwrap();
+        answer.headers().get("connection").map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(closes("/fast").await, None);
+    let begin = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        shutdown.send(()).unwrap();
+    };
+    // One that was asked before, too.
+    assert_eq!(tokio::join!(closes("/slow"), begin).0.as_deref(), Some("close"));
+    assert_eq!(closes("/fast").await.as_deref(), Some("close"));
+    // HTTP/2 has no such header.
+    let second = builder(&[&pair]).build().unwrap();
+    let answer = second.post(server.url("/fast")).send().await.unwrap();
+    assert_eq!(answer.version(), reqwest::Version::HTTP_2);
+    assert!(!answer.headers().contains_key("connection"));
+}
+
 #[tokio::test]
 async fn a_request_that_does_not_end_is_cut_after_the_drain() {
     let pair = Pair::new();

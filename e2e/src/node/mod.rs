@@ -128,9 +128,26 @@ impl Node {
 
     /// Ends the kubelet and starts it anew, as an upgrade of the node would.
     pub fn restart_kubelet(&self) -> Outcome<()> {
-        mark::stop(servers::KUBELET)?;
+        self.stop_kubelet()?;
+        self.start_kubelet()
+    }
+
+    /// Ends the kubelet: containers run on, and nobody looks after them.
+    pub fn stop_kubelet(&self) -> Outcome<()> {
+        mark::stop(servers::KUBELET)
+    }
+
+    /// Starts the kubelet that was ended.
+    pub fn start_kubelet(&self) -> Outcome<()> {
         servers::kubelet()?.leave();
         Ok(())
+    }
+
+    /// Kills what runs in a container, by its id in the pod's status: `containerd://...`.
+    pub fn kill_container(&self, id: &str) -> Outcome<()> {
+        let id = id.trim_start_matches("containerd://");
+        let mut command = containerd();
+        run(command.args(["tasks", "kill", "--signal", "SIGKILL", id]), "")?.success().map(drop)
     }
 }
 
@@ -214,11 +231,17 @@ fn lock(within: Duration) -> Outcome<File> {
 fn import(image: &Packed, reference: &str) -> Outcome<()> {
     let file = path("image.tar");
     fs::write(&file, image.archive(reference)?)?;
-    let mut command = Command::new("ctr");
-    command.arg("--address").arg(config::socket()).args(["--namespace", "k8s.io"]);
+    let mut command = containerd();
     command.arg("--timeout").arg(format!("{}s", IMPORT.as_secs()));
     run(command.args(["images", "import"]).arg(&file), "")?.success()?;
     Ok(fs::remove_file(file)?)
+}
+
+/// The client of the node's containerd, among kubelet's containers.
+fn containerd() -> Command {
+    let mut command = Command::new("ctr");
+    command.arg("--address").arg(config::socket()).args(["--namespace", "k8s.io"]);
+    command
 }
 
 /// A file of the node.

@@ -9,8 +9,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use countersign_e2e::admin::Admin;
-use countersign_e2e::chart::{CHART, RELEASE};
+use countersign_e2e::chart::RELEASE;
 use countersign_e2e::image::Packed;
+use countersign_e2e::installed::{self, VALUES};
 use countersign_e2e::node::{Node, Settings};
 use countersign_e2e::notary::{Notary, Options};
 use countersign_e2e::notary_client::NotaryClient;
@@ -88,27 +89,16 @@ impl Stage {
     /// Installs Countersign, as an admin does.
     pub(crate) fn install(&self) -> Outcome<()> {
         heading("The admin installs Countersign with Helm");
-        let image = Packed::program(&tools::countersign()?)?;
-        self.registry.push_packed("countersign", "demo", &image)?;
-        let values = values(self.registry.host());
-        fs::write(self.work.join("values.yaml"), &values)?;
-        show("values.yaml", &values);
-        self.kubectl(&["create", "namespace", RELEASE])?.admitted()?;
-        let authority = ["create", "configmap", "registry-ca", "--from-file=pki/ca.crt"];
-        self.kubectl(&[&authority[..], &["-n", RELEASE]].concat())?.admitted()?;
-        let chart = fs::canonicalize(CHART)?.display().to_string();
-        let install = ["install", RELEASE, &chart, "-n", RELEASE, "-f", "values.yaml"];
-        self.helm(&[&install[..], &["--wait", "--timeout=5m"]].concat())?.admitted()?;
-        self.helm(&["test", RELEASE, "-n", RELEASE, "--hide-notes"])?.admitted().map(drop)
+        let commands = installed::commands(&self.admin, &self.registry, &self.work)?;
+        show(VALUES, &fs::read_to_string(self.work.join(VALUES))?);
+        commands
+            .into_iter()
+            .try_for_each(|command| shown(command, &self.work)?.admitted().map(drop))
     }
 
     /// Waits until the API server asks Countersign about pods of this image, which must be refused.
     pub(crate) fn await_refusals(&self, image: &str) -> Outcome<()> {
-        let image = format!("--image={image}");
-        let probe = ["run", "probe", "-n", NAMESPACE, "--dry-run=server", &image];
-        wait_until("a refusal by Countersign", Duration::from_secs(60), || {
-            Ok(self.admin.kubectl(&probe)?.stderr.contains("countersign.dev"))
-        })
+        installed::await_refusals(&self.admin, NAMESPACE, image)
     }
 
     /// kubectl, shown.
@@ -141,11 +131,9 @@ impl Stage {
         self.registry.push_packed(repository, tag, &Packed::workload()?.labelled(content))
     }
 
-    /// What Countersign has logged and the cluster has noted, for when something is not as told.
+    /// What there is to look at when something is not as told.
     pub(crate) fn logs(&self) -> String {
-        let logs = ["logs", "-n", RELEASE, "deployment/countersign", "--all-pods", "--tail=30"];
-        let said = [&logs[..], &["get", "events", "-A"]].map(|words| self.admin.kubectl(words));
-        said.into_iter().flatten().map(|finished| finished.stdout).collect()
+        installed::logs(&self.admin)
     }
 
     /// Leaves a cluster of its own running, and another one as it was.
@@ -209,20 +197,6 @@ impl Stage {
         let wait = ["wait", "-n", NAMESPACE, "--for=condition=Ready", "pod/hello", &within];
         Ok(self.admin.kubectl(&wait)?.code == Some(0))
     }
-}
-
-fn values(host: &str) -> String {
-    format!(
-        "# What no policy matches is let in, and logged.
-unmatched: Audit
-image:
-  repository: {host}/countersign
-  tag: demo
-registries:
-  certificateAuthorities:
-  - {{host: \"{host}\", configMap: registry-ca, key: ca.crt}}
-"
-    )
 }
 
 type Start = (Cluster, Admin, Place, PathBuf);
