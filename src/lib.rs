@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+mod fair;
 pub mod http;
 pub mod message;
 pub mod metadata;

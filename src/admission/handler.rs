@@ -15,7 +15,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use countersign_verify::outcome::Unavailable;
 use futures_util::{FutureExt, poll};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Decide;
@@ -28,6 +27,7 @@ use super::wire::{Object, Operation};
 use super::workload::{self, Item, Kinds, Place};
 use crate::cluster::Latest;
 use crate::cluster::events::{Events, Refusal};
+use crate::fair::Places;
 use crate::review::{self, ImageUse, Puller, Review, Subject};
 use crate::telemetry::{DecisionLog, DecisionRecord, Metrics, Outcome};
 
@@ -55,15 +55,16 @@ pub struct Settings {
     pub templates: Templates,
     /// Longest time for a review; shorter where the API server's own timeout is.
     pub deadline: Duration,
-    /// Most reviews that wait for a registry or a source; more are refused as `Overloaded`.
+    /// Most reviews that wait for a registry or a source; more are refused as `Overloaded`. Half of
+    /// them are the most for one namespace.
     pub max_in_flight: usize,
 }
 
 impl Settings {
-    /// 8 s, 1024 waiting reviews, refused templates are denied.
+    /// 8 s, 2048 waiting reviews, refused templates are denied.
     pub fn new(kinds: Kinds) -> Self {
         let deadline = Duration::from_secs(8);
-        Self { kinds, templates: Templates::default(), deadline, max_in_flight: 1024 }
+        Self { kinds, templates: Templates::default(), deadline, max_in_flight: 2048 }
     }
 }
 
@@ -75,7 +76,7 @@ pub struct Admission<D> {
     metrics: Metrics,
     log: DecisionLog,
     events: Option<Events>,
-    in_flight: Semaphore,
+    in_flight: Places,
     bodies: Bodies,
     checks: Checks,
 }
@@ -83,7 +84,7 @@ pub struct Admission<D> {
 impl<D: Decide> Admission<D> {
     /// Answers by `decide`, counts in `metrics`, writes decisions to `log`.
     pub fn new(decide: D, settings: Settings, metrics: Metrics, log: DecisionLog) -> Self {
-        let in_flight = Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS));
+        let in_flight = Places::new(settings.max_in_flight);
         let (bodies, checks) = (Bodies::default(), Checks::default());
         Self { decide, settings, metrics, log, events: None, in_flight, bodies, checks }
     }
@@ -271,7 +272,7 @@ impl<D: Decide> Admission<D> {
     ) -> Option<Review> {
         let namespace = Some(&*request.namespace).filter(|namespace| !namespace.is_empty());
         let asked = review::Request { namespace, subject, uses: &uses, puller, deadline };
-        match self.within(self.decide.review(&asked), deadline).await {
+        match self.within(self.decide.review(&asked), &request.namespace, deadline).await {
             Ok(review) => {
                 let complete = review.images.iter().map(|image| &image.usage).eq(&uses);
                 complete.then_some(review)
@@ -284,13 +285,14 @@ impl<D: Decide> Admission<D> {
     async fn within(
         &self,
         review: impl Future<Output = Review>,
+        namespace: &str,
         deadline: Instant,
     ) -> Result<Review, Unavailable> {
         let mut review = pin!(review);
         if let Poll::Ready(review) = poll!(&mut review) {
             return Ok(review);
         }
-        let Ok(_place) = self.in_flight.try_acquire() else {
+        let Some(_place) = self.in_flight.try_take(namespace) else {
             self.metrics.shed();
             return Err(Unavailable::Overloaded);
         };
