@@ -1,14 +1,16 @@
 //! Reads requests' bodies, within bounds.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::read;
+use crate::fair::{Place, Places};
 
 /// Largest request read, in bytes: object and old object at etcd's limit (1.5 MiB, twice what
 /// it stores as JSON), with room for the rest.
@@ -59,19 +61,22 @@ impl Rejected {
 /// Accounts for the bytes of all bodies at one time.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    small: Semaphore,
-    large: Semaphore,
+    small: Arc<Places<Sender>>,
+    large: Arc<Places<Sender>>,
 }
 
+/// Whose bytes they are; `None` where that is not known.
+pub(super) type Sender = Option<IpAddr>;
+
 /// Bytes that are accounted for until this is dropped.
-pub(super) struct Held<'a> {
-    small: SemaphorePermit<'a>,
-    large: SemaphorePermit<'a>,
+pub(super) struct Held {
+    small: Place<Sender>,
+    large: Place<Sender>,
 }
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self { small: Semaphore::new(BODIES_BYTES), large: Semaphore::new(BODIES_BYTES) }
+        Self { small: Places::new(BODIES_BYTES), large: Places::new(BODIES_BYTES) }
     }
 }
 
@@ -81,27 +86,29 @@ impl Bodies {
         &self,
         body: Body,
         limit: usize,
-    ) -> Result<(Bytes, Held<'_>), Rejected> {
-        let mut held = Held { small: take(&self.small, 0)?, large: take(&self.large, 0)? };
+        sender: Sender,
+    ) -> Result<(Bytes, Held), Rejected> {
+        let mut held = Held { small: self.small.none(sender), large: self.large.none(sender) };
         let mut stream = body.into_data_stream();
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();
         let reading = async {
             while let Some(chunk) = stream.next().await {
                 let chunk = chunk.map_err(|_| Rejected::Broken)?;
-                let before = first.len().max(whole.len());
+                let before = first.len() + whole.len();
                 let size = before + chunk.len();
                 if size > limit {
                     return Err(Rejected::TooLarge(limit));
                 }
                 let small = size.min(SMALL_BODY_BYTES) - before.min(SMALL_BODY_BYTES);
-                held.small.merge(take(&self.small, small)?);
-                held.large.merge(take(&self.large, chunk.len() - small)?);
-                if first.is_empty() {
+                if !held.small.try_grow(small) || !held.large.try_grow(chunk.len() - small) {
+                    return Err(Rejected::TooMany);
+                }
+                if before == 0 {
                     first = chunk;
                 } else {
                     if whole.is_empty() {
-                        whole.extend_from_slice(&first);
+                        whole.extend_from_slice(&std::mem::take(&mut first));
                     }
                     whole.extend_from_slice(&chunk);
                 }
@@ -111,9 +118,4 @@ impl Bodies {
         tokio::time::timeout(BODY_TIME, reading).await.map_err(|_| Rejected::TooSlow)??;
         Ok((if whole.is_empty() { first } else { whole.freeze() }, held))
     }
-}
-
-fn take(bytes: &Semaphore, count: usize) -> Result<SemaphorePermit<'_>, Rejected> {
-    let count = u32::try_from(count).map_err(|_| Rejected::TooMany)?;
-    bytes.try_acquire_many(count).map_err(|_| Rejected::TooMany)
 }

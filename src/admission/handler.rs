@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::http::{Request as HttpRequest, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use countersign_verify::outcome::Unavailable;
+use countersign_verify::outcome::{Effect, Unavailable};
 use futures_util::{FutureExt, poll};
 use tokio::time::Instant;
 
@@ -29,6 +29,7 @@ use crate::cluster::Latest;
 use crate::cluster::events::{Events, Refusal};
 use crate::fair::Places;
 use crate::review::{self, ImageUse, Puller, Review, Subject};
+use crate::server::Peer;
 use crate::telemetry::{DecisionLog, DecisionRecord, Metrics, Outcome};
 
 /// Most images in one object; a pod has a handful.
@@ -76,7 +77,7 @@ pub struct Admission<D> {
     metrics: Metrics,
     log: DecisionLog,
     events: Option<Events>,
-    in_flight: Places,
+    in_flight: Arc<Places<String>>,
     bodies: Bodies,
     checks: Checks,
 }
@@ -150,11 +151,12 @@ impl<D: Decide> Admission<D> {
     async fn answer(&self, webhook: Webhook<'_>, request: HttpRequest<Body>) -> Response {
         let arrival = Instant::now();
         let deadline = arrival + deadline(self.settings.deadline, request.uri());
+        let sender = request.extensions().get::<Peer>().map(|Peer(address)| *address);
         let limit = match webhook {
             Webhook::Resources(_) => REVIEW_BYTES,
             Webhook::Validate | Webhook::Mutate => BODY_BYTES,
         };
-        let answered = match self.bodies.read(request.into_body(), limit).await {
+        let answered = match self.bodies.read(request.into_body(), limit, sender).await {
             Ok((body, _held)) => self.answer_body(webhook, &body, arrival, deadline).await,
             Err(rejected) => Err(rejected),
         };
@@ -203,7 +205,7 @@ impl<D: Decide> Admission<D> {
         let took = arrival.elapsed();
         self.metrics.answered(webhook.as_str(), answer.outcome, answer.code, took);
         self.log(webhook, &request, &review, &answer, took);
-        self.tell_owner(&request, &answer, body);
+        self.tell_owner(&request, &review, &answer, body);
         answer.to_json(&request.uid).map_err(|_| Rejected::Failed)
     }
 
@@ -292,7 +294,7 @@ impl<D: Decide> Admission<D> {
         if let Poll::Ready(review) = poll!(&mut review) {
             return Ok(review);
         }
-        let Some(_place) = self.in_flight.try_take(namespace) else {
+        let Some(_place) = self.in_flight.try_take(namespace.to_owned()) else {
             self.metrics.shed();
             return Err(Unavailable::Overloaded);
         };
@@ -327,7 +329,7 @@ impl<D: Decide> Admission<D> {
 
     /// Controllers keep refusals and warnings to themselves, so what they own is told. The author of
     /// anything else reads the answer.
-    fn tell_owner(&self, request: &Request<'_>, answer: &Answer, body: &[u8]) {
+    fn tell_owner(&self, request: &Request<'_>, review: &Review, answer: &Answer, body: &[u8]) {
         let Some(events) = &self.events else { return };
         let silent = answer.outcome == Outcome::Allowed || answer.code.is_empty();
         if silent || request.dry_run {
@@ -335,9 +337,24 @@ impl<D: Decide> Admission<D> {
         }
         events.tell(|| {
             let owner = owner::controller(body)?;
-            Refusal::new(&request.namespace, owner, answer.code, &answer.text())
+            let text = answer.text();
+            let subject = subject(review).unwrap_or_else(|| text.clone());
+            Refusal::new(&request.namespace, owner, answer.code, &subject, &text)
         });
     }
+}
+
+/// Which images are refused or warned of, and by which policies; `None` where it is about no image.
+fn subject(review: &Review) -> Option<String> {
+    let told = review.images.iter().filter(|image| image.decision.effect() != Effect::Allow);
+    let lines = told.map(|image| {
+        let refused = image.decision.verdicts.iter().filter(|verdict| verdict.refusal().is_some());
+        let policies: Vec<&str> = refused.map(|it| it.policy.as_deref().unwrap_or("-")).collect();
+        let usage = &image.usage;
+        format!("{} {} {}", usage.path, usage.image, policies.join(" "))
+    });
+    let lines: Vec<String> = lines.collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// An error that quotes the request must not fill the log.

@@ -127,7 +127,7 @@ impl Shared {
         if let Some(current) = self.current(&live) {
             return Ok(current);
         }
-        let waited = timeout(UPDATE_TIMEOUT, self.gate.enter());
+        let waited = timeout(UPDATE_TIMEOUT, self.gate.enter(live.source.url.authority()));
         let _turn = waited.await.unwrap_or(Err(Unavailable::Overloaded))?;
         let begun = Instant::now();
         match self.fetch(&live, begun + UPDATE_TIMEOUT).await {

@@ -2,16 +2,20 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::http::Request;
 use axum_server::accept::Accept;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpStream;
 use tower_service::Service;
+
+use crate::fair::{Place, Places};
 
 /// Longest wait for a request's header on a connection that has had one: it runs while the
 /// connection idles too, so it is as long as an idle connection may live.
@@ -29,8 +33,9 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 /// ...and how fast.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Most requests at one time on one connection. The API server has one connection per webhook.
-const STREAMS: u32 = 1000;
+/// Most requests at one time on one HTTP/2 connection, as in Go's server. The API server itself speaks
+/// HTTP/1.1 to webhooks.
+const STREAMS: u32 = 250;
 
 /// Largest header of a request, in bytes; the API server's is some hundred.
 const HEADER_BYTES: u32 = 16 << 10;
@@ -47,13 +52,17 @@ pub(super) fn limit(builder: &mut Builder<TokioExecutor>) {
         .max_header_list_size(HEADER_BYTES);
 }
 
-/// How many connections there may be.
+/// Whose request it is, by the address of the connection: an extension of every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
+/// How many connections there may be; half of them are the most from one address.
 #[derive(Debug, Clone)]
-pub(super) struct Connections(Arc<Semaphore>);
+pub(super) struct Connections(Arc<Places<IpAddr>>);
 
 impl Connections {
     pub(super) fn new(most: usize) -> Self {
-        Self(Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))))
+        Self(Places::new(most))
     }
 }
 
@@ -72,22 +81,24 @@ impl<A> Capped<A> {
 
 type Accepting<I, S> = Pin<Box<dyn Future<Output = io::Result<(I, S)>> + Send>>;
 
-impl<A, I, S> Accept<I, S> for Capped<A>
+impl<A, S> Accept<TcpStream, S> for Capped<A>
 where
-    A: Accept<I, S>,
+    A: Accept<TcpStream, S>,
     A::Future: Send + 'static,
 {
     type Stream = A::Stream;
     type Service = Counted<A::Service>;
     type Future = Accepting<Self::Stream, Self::Service>;
 
-    fn accept(&self, stream: I, service: S) -> Self::Future {
-        let permit = Arc::clone(&self.connections.0).try_acquire_owned();
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let peer = stream.peer_addr().map(|address| address.ip().to_canonical());
+        let place = peer.map(|peer| (peer, self.connections.0.try_take(peer)));
         let accepting = self.inner.accept(stream, service);
         Box::pin(async move {
-            let permit = permit.map_err(|_| io::Error::other("too many connections"))?;
+            let (peer, place) = place?;
+            let place = place.ok_or_else(|| io::Error::other("too many connections"))?;
             let (stream, inner) = accepting.await?;
-            Ok((stream, Counted { inner, _permit: Arc::new(permit) }))
+            Ok((stream, Counted { inner, peer: Peer(peer), _place: Arc::new(place) }))
         })
     }
 }
@@ -96,10 +107,11 @@ where
 #[derive(Debug, Clone)]
 pub(super) struct Counted<S> {
     inner: S,
-    _permit: Arc<OwnedSemaphorePermit>,
+    peer: Peer,
+    _place: Arc<Place<IpAddr>>,
 }
 
-impl<S: Service<R>, R> Service<R> for Counted<S> {
+impl<S: Service<Request<B>>, B> Service<Request<B>> for Counted<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
@@ -108,7 +120,8 @@ impl<S: Service<R>, R> Service<R> for Counted<S> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: R) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
         self.inner.call(request)
     }
 }

@@ -18,6 +18,7 @@ use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsAcceptor;
 use prometheus_client::registry::Registry;
 
+pub use connections::Peer;
 pub use probes::Readiness;
 pub use tls::{CERTIFICATE, CheckedPair, Pair, PairOrigin, TlsError, certificates};
 
@@ -49,7 +50,8 @@ pub struct ServeConfig {
     pub drain_delay: Duration,
     /// How long requests that have begun may take after that.
     pub drain_timeout: Duration,
-    /// Most connections to the webhooks at one time; more are closed at once.
+    /// Most connections to the webhooks at one time; more are closed at once. Half of them are the
+    /// most from one address.
     pub max_connections: usize,
 }
 

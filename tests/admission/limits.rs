@@ -141,8 +141,8 @@ async fn bodies_held_at_one_time_are_bounded() {
     };
     let answers: Vec<_> = stream::iter(0..40).map(held).buffer_unordered(40).collect().await;
     let refused = |status| answers.iter().filter(|answer| **answer == status).count();
-    assert_eq!(refused(StatusCode::REQUEST_TIMEOUT), 8);
-    assert_eq!(refused(StatusCode::SERVICE_UNAVAILABLE), 32);
+    assert_eq!(refused(StatusCode::REQUEST_TIMEOUT), 4, "half of it is for others");
+    assert_eq!(refused(StatusCode::SERVICE_UNAVAILABLE), 36);
     let response = harness.validate(&pod_review(one("r.example/api:1"))).await;
     assert_eq!(response["allowed"], true, "what was held is given back");
 }
@@ -158,8 +158,8 @@ async fn small_bodies_held_at_one_time_are_bounded_too() {
     };
     let answers: Vec<_> = stream::iter(0..1100).map(held).buffer_unordered(1100).collect().await;
     let refused = |status| answers.iter().filter(|answer| **answer == status).count();
-    assert_eq!(refused(StatusCode::REQUEST_TIMEOUT), 1024);
-    assert_eq!(refused(StatusCode::SERVICE_UNAVAILABLE), 76);
+    assert_eq!(refused(StatusCode::REQUEST_TIMEOUT), 512, "half of it is for others");
+    assert_eq!(refused(StatusCode::SERVICE_UNAVAILABLE), 588);
     let response = harness.validate(&pod_review(one("r.example/api:1"))).await;
     assert_eq!(response["allowed"], true, "what was held is given back");
 }

@@ -72,28 +72,38 @@ pub struct Refusal {
     pub(super) namespace: String,
     pub(super) owner: Owner,
     pub(super) code: &'static str,
+    /// What is refused and by whom, as a hash.
+    subject: String,
     pub(super) note: String,
     pub(super) at: Timestamp,
 }
 
 impl Refusal {
     /// A refusal, now, of an object of `owner` in `namespace` for the reason `code`, with the
-    /// message that the object's author gets. `None` where the namespace is none.
-    pub fn new(namespace: &str, owner: Owner, code: &'static str, message: &str) -> Option<Self> {
+    /// message that the object's author gets. Refusals of the same `subject` are one event, though
+    /// their messages tell the time. `None` where the namespace is none.
+    pub fn new(
+        namespace: &str,
+        owner: Owner,
+        code: &'static str,
+        subject: &str,
+        message: &str,
+    ) -> Option<Self> {
         // It becomes a part of a URL.
         is_namespace(namespace).then(|| Self {
             namespace: namespace.to_owned(),
             owner,
             code,
+            subject: Digest::sha256(subject.as_bytes()).to_string(),
             note: note(message),
             at: Timestamp::now(),
         })
     }
 
-    /// The same for every refusal that says the same of the same owner, on every replica. The whole
-    /// note counts: a DaemonSet whose image was edited is refused for another reason.
+    /// The same for every refusal of the same owner and subject for the same reason, on every
+    /// replica.
     pub(super) fn event_name(&self) -> String {
-        let said = [&self.owner.uid, self.code, &self.note].join("\n");
+        let said = [&self.owner.uid, self.code, &self.subject].join("\n");
         let hash = Digest::sha256(said.as_bytes()).to_string();
         let hash = hash.rsplit(':').next().unwrap_or_default();
         // Names of objects are ASCII, and what comes before a dot ends with a letter or a digit.
@@ -156,7 +166,7 @@ mod tests {
     }
 
     fn refusal(name: &str, message: &str) -> Refusal {
-        Refusal::new("payments", owner(name), "Unsigned", message).expect("a refusal")
+        Refusal::new("payments", owner(name), "Unsigned", message, message).expect("a refusal")
     }
 
     #[test]
@@ -189,7 +199,8 @@ mod tests {
         }
         assert!(Owner::checked("v1", "ReplicationController", "a.b-c", UID).is_some());
         for namespace in ["", "a/b", "..", "A", "a.b"] {
-            assert!(Refusal::new(namespace, owner("a"), "Unsigned", "m").is_none(), "{namespace}");
+            let refusal = Refusal::new(namespace, owner("a"), "Unsigned", "s", "m");
+            assert!(refusal.is_none(), "{namespace}");
         }
     }
 

@@ -117,7 +117,7 @@ impl Replica {
     fn refuse(&self, namespace: &str, owner: &str, message: &str) {
         self.events.tell(|| {
             let owner = Owner::checked("apps/v1", "ReplicaSet", owner, owner)?;
-            Refusal::new(namespace, owner, "Unsigned", message)
+            Refusal::new(namespace, owner, "Unsigned", message, message)
         });
     }
 
