@@ -70,9 +70,8 @@ impl Store {
         }
         if !found {
             let (code, mut status) = failed(404);
-            if self.mood != Mood::Starts {
-                status["details"] = json!({"name": name});
-            }
+            let starts = self.mood == Mood::Starts;
+            status["details"] = if starts { json!({}) } else { json!({"name": name}) };
             return (code, status);
         }
         let races = self.mood == Mood::Races;
@@ -172,11 +171,26 @@ async fn nothing_is_asked_where_nothing_changed() {
     raise(&replica, &memory(1, 5)).await.expect("written");
     assert_eq!(requests(&store), ["POST"]);
     let before = stored(&store);
-    for _ in 0..1000 {
-        raise(&replica, &memory(1, 5)).await.expect("nothing to write");
+    for version in [5, 4] {
+        raise(&replica, &memory(1, version)).await.expect("nothing to write");
     }
-    raise(&replica, &memory(1, 4)).await.expect("nothing to write");
     assert_eq!((requests(&store), stored(&store)), (Vec::new(), before));
+}
+
+#[tokio::test]
+async fn ten_thousand_repositories_that_do_not_change_cost_no_request() {
+    let (client, store) = api_server();
+    let replica = replica(&client, &store);
+    let place = |number| Place { repository: format!("registry.example.com/{number}"), ..place() };
+    for round in 0..3 {
+        for number in 0..10_000 {
+            let place = place(number);
+            let loaded = replica.load(&place).expect("known");
+            let raised = replica.raise(&place, &loaded, &memory(1, 5)).await;
+            assert_eq!(raised, Ok(memory(1, 5)));
+        }
+        assert_eq!(requests(&store).len(), if round == 0 { 10_000 } else { 0 });
+    }
 }
 
 #[tokio::test]

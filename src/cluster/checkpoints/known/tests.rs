@@ -158,6 +158,17 @@ fn t21_a_watch_that_lags_behind_our_own_write_loosens_nothing() {
 }
 
 #[test]
+fn t21_a_list_that_began_after_our_own_write_is_believed() {
+    let mut known = listed(Vec::new());
+    assert!(matches!(plan(&mut known, 5), Ok(Step::Create(_))));
+    answered(&mut known, object("a", 7, 5));
+    // Deleted and made anew while the watch was away.
+    assert_eq!(relist(&mut known, vec![object("b", 9, 2)]).len(), 1);
+    assert_eq!(floor(&known), 2);
+    assert_eq!(plan(&mut known, 2), Ok(Step::Done(memory(1, 2))));
+}
+
+#[test]
 fn a_change_that_the_watch_tells_before_the_answer_comes_is_no_write_more() {
     let mut known = listed(vec![object("a", 1, 3)]);
     assert!(matches!(plan(&mut known, 5), Ok(Step::Change { .. })));
