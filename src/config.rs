@@ -39,7 +39,8 @@ impl From<Unmatched> for Action {
 #[derive(Debug, Args)]
 pub struct ReviewArgs {
     /// Where the newest versions seen are remembered, so that a rollback is refused after a
-    /// restart too; without it they are remembered until the program ends
+    /// restart too; without it they are remembered until the program ends. In a cluster they are in
+    /// TrustCheckpoints instead
     #[arg(long, value_name = "DIR", env = "COUNTERSIGN_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
     /// What happens to images that no Deny policy matches
@@ -75,10 +76,15 @@ impl ReviewArgs {
             Some(folder) => MemoryStore::in_folder(folder)?,
             None => MemoryStore::in_process(),
         };
+        Ok(self.reviewer_with(snapshot, memory))
+    }
+
+    /// Builds the reviewer, which remembers in `memory`.
+    pub fn reviewer_with(&self, snapshot: Snapshot, memory: MemoryStore) -> Reviewer {
         let clock = Arc::new(Clock::system());
         let repositories = Repositories::new(memory, Arc::clone(&clock));
         let registry = Registry::new(self.registry_config());
-        Ok(Reviewer::new(snapshot, repositories, registry, self.unmatched.into(), clock))
+        Reviewer::new(snapshot, repositories, registry, self.unmatched.into(), clock)
     }
 
     /// The registries that may be contacted besides those that policies name.

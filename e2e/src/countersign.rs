@@ -91,8 +91,6 @@ impl Countersign {
         let mut command = Command::new(tools::countersign()?);
         command
             .arg("serve")
-            .arg("--state-dir")
-            .arg(folder.join("state"))
             .arg("--tls-cert")
             .arg(&identity.certificate)
             .arg("--tls-key")
@@ -102,7 +100,11 @@ impl Countersign {
             .arg(format!("--unmatched={}", config.unmatched))
             .args(&config.more);
         match &config.kubernetes {
-            None => command.arg("--policies").arg(&config.policies),
+            None => command
+                .arg("--policies")
+                .arg(&config.policies)
+                .arg("--state-dir")
+                .arg(folder.join("state")),
             Some(kubernetes) => command
                 .arg("--kubernetes")
                 .arg(format!("--system-namespace={}", kubernetes.namespace))

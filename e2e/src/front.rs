@@ -103,6 +103,11 @@ impl Front {
         self.state.inner().overrides.insert(path.to_owned(), bytes);
     }
 
+    /// Answers reads by the mode again.
+    pub fn answer_as_before(&self) {
+        self.state.inner().overrides.clear();
+    }
+
     /// The paths read so far, in order.
     pub fn reads(&self) -> Vec<String> {
         self.state.inner().reads.clone()

@@ -35,6 +35,7 @@ pub fn rights(api_server: &ApiServer, stale_after: u32) -> Outcome<Kubernetes> {
     let everywhere = json!([
         rule(ours, &["trustpolicies", "trustsources"], &read),
         rule(ours, &["trustpolicies/status", "trustsources/status"], &["get", "patch"]),
+        rule(ours, &["trustcheckpoints"], &["get", "list", "watch", "create", "patch"]),
         rule("", &["namespaces"], &read),
     ]);
     let here = json!([

@@ -134,8 +134,6 @@ impl<'a> Installation<'a> {
             .arg(format!("--webhooks-owner={}", self.name))
             .arg("--webhooks")
             .arg(self.webhooks())
-            .arg("--state-dir")
-            .arg(folder.join("state"))
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg(format!("--probe-listen=127.0.0.1:{probes}"))
             .args(flags);
@@ -215,6 +213,12 @@ fn rights(name: &str) -> Value {
             "countersign.dev",
             &["trustpolicies/status", "trustsources/status"],
             &["get", "patch"],
+            &[]
+        ),
+        rule(
+            "countersign.dev",
+            &["trustcheckpoints"],
+            &["get", "list", "watch", "create", "patch"],
             &[]
         ),
         rule("", &["namespaces"], &read, &[]),

@@ -107,6 +107,7 @@ fn countersign_may_do_what_it_has_to_and_nothing_else() -> Outcome<()> {
     let cluster = [
         "countersign.dev trustpolicies,trustsources list,watch",
         "countersign.dev trustpolicies/status,trustsources/status patch",
+        "countersign.dev trustcheckpoints get,list,watch,create,patch",
         " namespaces get,list,watch",
         "admissionregistration.k8s.io validatingwebhookconfigurations,mutatingwebhookconfigurations create,delete,get,patch countersign",
         "rbac.authorization.k8s.io clusterroles get countersign",

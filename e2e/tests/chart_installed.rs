@@ -128,6 +128,9 @@ fn rights(cluster: &Cluster) -> Outcome<()> {
     for what in [
         "watch trustpolicies.countersign.dev",
         "patch trustsources.countersign.dev --subresource=status",
+        "watch trustcheckpoints.countersign.dev",
+        "create trustcheckpoints.countersign.dev",
+        "patch trustcheckpoints.countersign.dev",
         "list namespaces",
         "create events.events.k8s.io -n default",
         "get secrets -n countersign",
@@ -139,6 +142,7 @@ fn rights(cluster: &Cluster) -> Outcome<()> {
     }
     for what in [
         "patch trustpolicies.countersign.dev",
+        "delete trustcheckpoints.countersign.dev",
         "get secrets -n default",
         "create secrets -n countersign",
         "patch secret/other -n countersign",
@@ -207,10 +211,22 @@ fn the_worst_day(cluster: &Cluster, notes: &str) -> Outcome<()> {
 }
 
 fn uninstall(cluster: &Cluster) -> Outcome<()> {
+    let hash = "0".repeat(64);
+    let seen = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustCheckpoint",
+        "metadata": {"name": "kept"},
+        "spec": {
+            "source": "notary", "repository": "registry.example.com/app", "anchor": hash,
+            "root": {"version": 1, "sha256": hash}, "roles": [],
+        },
+    });
+    cluster.api_server().apply(&seen)?.success()?;
     cluster.helm(&["uninstall", RELEASE, "-n", RELEASE])?.success()?;
-    cluster
-        .kubectl("get crd trustpolicies.countersign.dev trustsources.countersign.dev")?
-        .success()?;
+    let kinds = ["trustpolicies", "trustsources", "trustcheckpoints"];
+    for kind in kinds {
+        cluster.kubectl(&format!("get crd {kind}.countersign.dev"))?.success()?;
+    }
+    cluster.kubectl("get trustcheckpoint kept")?.success()?;
     let left =
         cluster.kubectl("get all,cm,secret,role,networkpolicy,pdb -o name -n countersign")?;
     assert!(!left.success()?.stdout.contains("countersign"));

@@ -3,11 +3,11 @@
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use super::{TrustPolicy, TrustSource};
+use super::{TrustCheckpoint, TrustPolicy, TrustSource};
 
 /// The CustomResourceDefinitions as YAML documents, the same on every run.
 pub fn crds() -> String {
-    [TrustPolicy::crd(), TrustSource::crd()]
+    [TrustPolicy::crd(), TrustSource::crd(), TrustCheckpoint::crd()]
         .into_iter()
         .filter_map(|crd| {
             let mut crd = serde_json::to_value(crd).ok()?;
@@ -61,7 +61,7 @@ mod tests {
     use kube::CustomResourceExt;
     use serde_json::Value;
 
-    use crate::api::{TrustPolicy, TrustSource};
+    use crate::api::{TrustCheckpoint, TrustPolicy, TrustSource};
 
     /// Every field below `schema` without a description, by its path.
     fn undescribed(schema: &Value, path: &str, found: &mut Vec<String>) {
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn kubectl_explain_has_a_text_for_every_field() {
-        for crd in [TrustPolicy::crd(), TrustSource::crd()] {
+        for crd in [TrustPolicy::crd(), TrustSource::crd(), TrustCheckpoint::crd()] {
             let crd = serde_json::to_value(crd).expect("JSON");
             let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
             let kind = crd["spec"]["names"]["kind"].as_str().expect("a kind");

@@ -1,15 +1,17 @@
-//! The resources that users write, and their one compiler.
+//! The resources that users write, and their one compiler; and the one that Countersign writes.
 //!
 //! [`Resources`] holds them as read, from files or from the API server; [`compile`] turns them
 //! into the validated forms that reviews use. Webhook, status and command line share it, so they
 //! cannot disagree.
 
+mod checkpoint;
 mod compile;
 mod crds;
 mod files;
 mod policy;
 mod source;
 
+pub use checkpoint::{CheckpointRole, CheckpointRoot, TrustCheckpoint, TrustCheckpointSpec};
 pub(crate) use compile::is_dns_subdomain;
 pub use compile::{
     Compiled, Connection, Credentials, Problem, Source, compile, connect, is_namespace,
@@ -201,6 +203,10 @@ pub(crate) mod bounds {
     pub(crate) const AUTHORITIES: usize = countersign_verify::limits::AUTHORITIES;
     /// Most required roles.
     pub(crate) const ROLES: usize = 16;
+    /// Most roles that a checkpoint remembers: the three of every repository, and the delegated ones
+    /// of one update (`DELEGATIONS` in the verifier's limits) almost four times over, for those that
+    /// were seen before and are not there any more.
+    pub(crate) const CHECKPOINT_ROLES: usize = 128;
     /// Most exceptions in a policy.
     pub(crate) const EXCEPTIONS: usize = 64;
     /// Most namespaces in an exception.

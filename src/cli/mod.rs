@@ -176,6 +176,7 @@ mod tests {
             (&["--kubernetes"], "--system-namespace"),
             (&["--kubernetes", "--system-namespace=n", "--policies=p"], "cannot be used with"),
             (&["--policies=p", "--watch-stale-after=2"], "--watch-stale-after"),
+            (&["--kubernetes", "--system-namespace=n", "--state-dir=d"], "cannot be used with"),
         ] {
             let said = serve(arguments);
             assert!(

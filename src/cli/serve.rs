@@ -23,6 +23,7 @@ use crate::cluster::events::Events;
 use crate::cluster::{self, Cluster};
 use crate::config::ReviewArgs;
 use crate::http;
+use crate::metadata::MemoryStore;
 use crate::review::Reviewer;
 use crate::server::{Readiness, ServeConfig, Server};
 use crate::snapshot::Snapshot;
@@ -81,7 +82,7 @@ pub(super) struct Args {
 struct ClusterArgs {
     /// Read TrustPolicies and TrustSources, and the namespaces' labels, from the API server that
     /// KUBECONFIG or the pod's service account names
-    #[arg(long, requires = "system_namespace")]
+    #[arg(long, requires = "system_namespace", conflicts_with = "state_dir")]
     kubernetes: bool,
     /// Countersign's own namespace: TrustSources name ConfigMaps and Secrets in it
     #[arg(long, value_name = "NS", env = "POD_NAMESPACE")]
@@ -121,7 +122,7 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
     let keeping = keeping.prepare(client.as_ref(), &readiness, &metrics)?;
     let Source { reviewer, latest, following } = match &client {
         Some(client) if args.cluster.kubernetes => {
-            from_cluster(&args, client, keeping.holds(), &readiness)?
+            from_cluster(&args, client, keeping.holds(), &readiness, &metrics)
         }
         _ => from_files(&args, client.as_ref())?,
     };
@@ -181,19 +182,11 @@ struct Source {
     following: BoxFuture<'static, ()>,
 }
 
-/// The reviewer of this snapshot, with the pull secrets that `client` may read.
-fn reviewer(
-    args: &Args,
-    snapshot: Snapshot,
-    client: Option<&Client>,
-) -> Result<Reviewer, Vec<String>> {
-    let pull_secrets = client.and_then(|client| args.pulls.pull_secrets(client));
-    Ok(args.review.reviewer(snapshot).map_err(one)?.with_pull_secrets(pull_secrets))
-}
-
 fn from_files(args: &Args, client: Option<&Client>) -> Result<Source, Vec<String>> {
     let (watch, snapshot) = Watch::start(args.policies.clone(), args.review.registries())?;
-    let reviewer = Arc::new(reviewer(args, snapshot, client)?);
+    let pull_secrets = client.and_then(|client| args.pulls.pull_secrets(client));
+    let reviewer = args.review.reviewer(snapshot).map_err(one)?;
+    let reviewer = Arc::new(reviewer.with_pull_secrets(pull_secrets));
     let following = Box::pin(watch.follow(Arc::clone(&reviewer)));
     Ok(Source { reviewer, latest: None, following })
 }
@@ -203,7 +196,8 @@ fn from_cluster(
     client: &Client,
     leads: watch::Receiver<bool>,
     readiness: &Readiness,
-) -> Result<Source, Vec<String>> {
+    metrics: &Metrics,
+) -> Source {
     let cluster = Cluster::new(
         client.clone(),
         cluster::Settings {
@@ -211,13 +205,18 @@ fn from_cluster(
             stale_after: Duration::from_secs(args.cluster.watch_stale_after),
             registries: args.review.registries(),
         },
+        metrics,
     );
-    let reviewer = reviewer(args, Snapshot::default(), Some(client))?;
+    let memory = MemoryStore::in_cluster(cluster.checkpoints());
+    let reviewer = args.review.reviewer_with(Snapshot::default(), memory);
+    let reviewer = reviewer.with_pull_secrets(args.pulls.pull_secrets(client));
     let reviewer = Arc::new(reviewer.in_cluster(cluster.view()));
     let latest = Some(cluster.latest());
-    readiness.hold("policies", "they have not been listed yet");
+    for what in ["policies", "checkpoints"] {
+        readiness.hold(what, "they have not been listed yet");
+    }
     let following = cluster.follow(Arc::clone(&reviewer), readiness.clone(), leads);
-    Ok(Source { reviewer, latest, following: Box::pin(following) })
+    Source { reviewer, latest, following: Box::pin(following) }
 }
 
 fn one(error: impl Display) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! Countersign in a cluster: what it reads from the API server, and what it writes and keeps there.
 
 pub mod certificate;
+pub mod checkpoints;
 pub mod events;
 mod freshness;
 pub mod lease;
@@ -34,6 +35,8 @@ pub use resources::Latest;
 use crate::api::Kind;
 use crate::review::Reviewer;
 use crate::server::Readiness;
+use crate::telemetry::Metrics;
+use checkpoints::Checkpoints;
 use freshness::Heard;
 use resources::{Changes, Place};
 use watch::Follow;
@@ -97,11 +100,12 @@ pub struct Cluster {
     config_maps: Arc<Heard>,
     secrets: Arc<Heard>,
     namespaces: Arc<Heard>,
+    checkpoints: Arc<Checkpoints>,
 }
 
 impl Cluster {
     /// Nothing is read before [`Self::follow`] runs.
-    pub fn new(client: Client, settings: Settings) -> Self {
+    pub fn new(client: Client, settings: Settings, metrics: &Metrics) -> Self {
         let [policies, sources, config_maps, secrets, namespaces] =
             ["TrustPolicies", "TrustSources", "ConfigMaps", "Secrets", "Namespaces"]
                 .map(Heard::new);
@@ -109,6 +113,7 @@ impl Cluster {
         let watches = watches.into_iter().map(Arc::clone).collect();
         let freshness = Arc::new(Freshness::new(watches, settings.stale_after));
         let view = View { freshness, namespaces: Namespaces::new(client.clone()) };
+        let checkpoints = Checkpoints::new(&client, settings.stale_after, metrics);
         Self {
             client,
             settings,
@@ -119,7 +124,13 @@ impl Cluster {
             config_maps,
             secrets,
             namespaces,
+            checkpoints: Arc::new(checkpoints),
         }
+    }
+
+    /// What is remembered of repositories in the cluster.
+    pub fn checkpoints(&self) -> Arc<Checkpoints> {
+        Arc::clone(&self.checkpoints)
     }
 
     /// What reviews know of the cluster.
@@ -154,7 +165,8 @@ impl Cluster {
             self.watch_namespaces(),
             changes.put_in_place(place, statuses),
             writing,
-            hold(&readiness, &self.view.freshness),
+            self.checkpoints.follow(),
+            hold(&readiness, &self.view.freshness, &self.checkpoints),
         );
     }
 
@@ -194,11 +206,15 @@ impl Cluster {
 }
 
 /// Holds readiness while what is known is not complete or too old.
-async fn hold(readiness: &Readiness, freshness: &Freshness) {
+async fn hold(readiness: &Readiness, freshness: &Freshness, checkpoints: &Checkpoints) {
     let mut looks = interval(LOOK);
     let mut told = None;
     loop {
         looks.tick().await;
+        match checkpoints.unlisted() {
+            Some(problem) => readiness.hold("checkpoints", problem),
+            None => readiness.release("checkpoints"),
+        }
         let problem = freshness.check().err();
         match &problem {
             Some(problem) => readiness.hold("policies", problem.as_str()),

@@ -1,9 +1,10 @@
-//! What is remembered of repositories: in the process, and in a state folder where there is one.
+//! What is remembered of repositories: in the process, and in a state folder or in the cluster's
+//! TrustCheckpoints where there are any.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use countersign_verify::notary::Memory;
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
+
+use crate::cluster::checkpoints::{CheckpointError, Checkpoints};
 
 /// Repositories whose versions are remembered where there is no state folder.
 const REMEMBERED: u64 = 100_000;
@@ -27,10 +30,20 @@ const LOCK_RETRY: Duration = Duration::from_millis(10);
 /// What is remembered is remembered of a repository in a source under a pin: another pin is
 /// another beginning.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub(super) source: String,
-    pub(super) repository: String,
-    pub(super) anchor: String,
+pub(crate) struct Place {
+    pub(crate) source: String,
+    pub(crate) repository: String,
+    pub(crate) anchor: String,
+}
+
+/// What is remembered at the beginning of an update.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    /// The floors.
+    pub(crate) memory: Memory,
+    /// How often they were forgotten by then: what was verified on top of forgotten ones must not
+    /// bring them back.
+    pub(crate) resets: u64,
 }
 
 impl Place {
@@ -77,6 +90,12 @@ pub enum MemoryError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The cluster's checkpoints cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A bug.
+    #[error("remembering ended: {0}")]
+    Ended(#[from] tokio::task::JoinError),
     /// Another process does not let go of a file.
     #[error(
         "{}: another process has held the lock for {} s; end that process, or give each \
@@ -98,46 +117,107 @@ pub struct MemoryStore {
 
 #[derive(Debug)]
 enum Store {
-    Process { memories: Cache<String, Memory>, writer: Mutex<()> },
-    Folder(PathBuf),
+    Local(Arc<Local>),
+    Cluster(Arc<Checkpoints>),
 }
 
 impl MemoryStore {
     /// Remembers for as long as the process lives.
     pub fn in_process() -> Self {
-        let memories = Cache::new(REMEMBERED);
-        Self { place: Store::Process { memories, writer: Mutex::default() } }
+        Self::local(Local::in_process())
     }
 
     /// Remembers in a folder, which is made if it is not there. Processes may share it.
     pub fn in_folder(folder: &Path) -> Result<Self, MemoryError> {
-        fs::create_dir_all(folder).map_err(io_error(folder))?;
-        lock(&folder.join(TRIAL))?;
-        Ok(Self { place: Store::Folder(folder.to_owned()) })
+        Local::in_folder(folder).map(Self::local)
     }
 
-    /// What is remembered; nothing at first. Blocks.
-    pub(super) fn load(&self, place: &Place) -> Result<Memory, MemoryError> {
+    /// Remembers in the cluster, with all replicas.
+    pub fn in_cluster(checkpoints: Arc<Checkpoints>) -> Self {
+        Self { place: Store::Cluster(checkpoints) }
+    }
+
+    fn local(local: Local) -> Self {
+        Self { place: Store::Local(Arc::new(local)) }
+    }
+
+    /// What is remembered; nothing at first.
+    pub(super) async fn load(&self, place: &Place) -> Result<Remembered, MemoryError> {
         match &self.place {
-            Store::Process { memories, .. } => {
-                Ok(memories.get(&place.file_name()).unwrap_or_default())
+            Store::Cluster(checkpoints) => Ok(checkpoints.load(place)?),
+            Store::Local(local) => {
+                let (local, place) = (Arc::clone(local), place.clone());
+                let memory = blocking(move || local.load(&place)).await?;
+                Ok(Remembered { memory, resets: 0 })
             }
-            Store::Folder(folder) => read(&folder.join(place.file_name()), place),
         }
     }
 
-    /// Raises what is remembered to `memory`, and tells what is remembered then: what others raised
-    /// meanwhile stays. Blocks, for a few seconds at most where another process holds the lock.
-    pub(super) fn raise(&self, place: &Place, memory: Memory) -> Result<Memory, MemoryError> {
+    /// Raises what is remembered to `memory`, which was verified on top of what was `loaded`, and
+    /// tells what is remembered then: what others raised meanwhile stays. Takes a few seconds at
+    /// most, where another process holds the lock or the API server is slow.
+    pub(super) async fn raise(
+        &self,
+        place: &Place,
+        loaded: &Remembered,
+        memory: Memory,
+    ) -> Result<Memory, MemoryError> {
         match &self.place {
-            Store::Process { memories, writer } => {
+            Store::Cluster(checkpoints) => Ok(checkpoints.raise(place, loaded, &memory).await?),
+            Store::Local(local) => {
+                let (local, place) = (Arc::clone(local), place.clone());
+                blocking(move || local.raise(&place, memory)).await
+            }
+        }
+    }
+}
+
+/// Waits for a state folder, which may be slow, without keeping other work from the thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, MemoryError> + Send + 'static,
+) -> Result<T, MemoryError> {
+    tokio::task::spawn_blocking(work).await?
+}
+
+/// What is remembered on this machine.
+#[derive(Debug)]
+enum Local {
+    Process { memories: Cache<String, Memory>, writer: Mutex<()> },
+    Folder(PathBuf),
+}
+
+impl Local {
+    fn in_process() -> Self {
+        Self::Process { memories: Cache::new(REMEMBERED), writer: Mutex::default() }
+    }
+
+    fn in_folder(folder: &Path) -> Result<Self, MemoryError> {
+        fs::create_dir_all(folder).map_err(io_error(folder))?;
+        lock(&folder.join(TRIAL))?;
+        Ok(Self::Folder(folder.to_owned()))
+    }
+
+    /// Blocks.
+    fn load(&self, place: &Place) -> Result<Memory, MemoryError> {
+        match self {
+            Self::Process { memories, .. } => {
+                Ok(memories.get(&place.file_name()).unwrap_or_default())
+            }
+            Self::Folder(folder) => read(&folder.join(place.file_name()), place),
+        }
+    }
+
+    /// Blocks, for a few seconds at most where another process holds the lock.
+    fn raise(&self, place: &Place, memory: Memory) -> Result<Memory, MemoryError> {
+        match self {
+            Self::Process { memories, writer } => {
                 let _one_at_a_time = writer.lock();
                 let name = place.file_name();
                 let merged = memories.get(&name).unwrap_or_default().merged(memory);
                 memories.insert(name, merged.clone());
                 Ok(merged)
             }
-            Store::Folder(folder) => {
+            Self::Folder(folder) => {
                 let path = folder.join(place.file_name());
                 // The file is always whole, so that nothing new needs no lock.
                 let before = read(&path, place)?;

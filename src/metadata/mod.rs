@@ -21,6 +21,7 @@ use crate::singleflight::SingleFlight;
 
 use gate::Gate;
 pub use memory::{MemoryError, MemoryStore};
+pub(crate) use memory::{Place, Remembered};
 
 /// How long one update of a repository may take once it has begun, whoever waits for it and for
 /// how long; and how long it may wait for its turn.
@@ -69,7 +70,7 @@ struct Shared {
     entries: Cache<Key, Arc<Entry>>,
     flights: SingleFlight<Key, Result<Arc<Repository>, Refusal>>,
     endpoints: Cache<[u8; 32], Endpoint>,
-    memory: Arc<MemoryStore>,
+    memory: MemoryStore,
     gate: Gate,
     clock: Arc<Clock>,
 }
@@ -81,7 +82,7 @@ impl Repositories {
             entries: kept(KEPT_BYTES),
             flights: SingleFlight::default(),
             endpoints: Cache::new(ENDPOINTS),
-            memory: Arc::new(memory),
+            memory,
             gate: Gate::default(),
             clock,
         };
@@ -169,18 +170,18 @@ impl Shared {
             return Err(unavailable(live, why).into());
         }
         let endpoint = self.endpoint(live)?;
-        let place = memory::Place {
+        let place = Place {
             source: live.source.name.clone(),
             repository: live.repository.clone(),
             anchor: pin.anchor(),
         };
-        let remembered = self.load(live, place.clone()).await?;
+        let remembered = self.load(live, &place).await?;
         let update = notary::Fetch::new(&endpoint, live, pin, deadline);
         let now = self.clock.now();
-        let (memory, verified) = update.run(&remembered, now).await;
+        let (memory, verified) = update.run(&remembered.memory, now).await;
         // Every verified step sticks, also of an update that fails later on, and before the new
         // set answers.
-        let newest = self.raise(live, place, memory).await?;
+        let newest = self.raise(live, &place, &remembered, memory).await?;
         let repository = verified?;
         if repository.superseded_by(&newest) {
             let cause = "another process has verified newer metadata than was fetched; try again";
@@ -189,19 +190,19 @@ impl Shared {
         Ok(repository)
     }
 
-    async fn load(&self, live: &Live, place: memory::Place) -> Result<Memory, Unavailable> {
-        let store = Arc::clone(&self.memory);
-        blocking(live, move || store.load(&place)).await
+    async fn load(&self, live: &Live, place: &Place) -> Result<Remembered, Unavailable> {
+        self.memory.load(place).await.map_err(|error| unavailable(live, &error))
     }
 
     async fn raise(
         &self,
         live: &Live,
-        place: memory::Place,
+        place: &Place,
+        loaded: &Remembered,
         memory: Memory,
     ) -> Result<Memory, Unavailable> {
-        let store = Arc::clone(&self.memory);
-        blocking(live, move || store.raise(&place, memory)).await
+        let raised = self.memory.raise(place, loaded, memory).await;
+        raised.map_err(|error| unavailable(live, &error))
     }
 
     fn endpoint(&self, live: &Live) -> Result<Endpoint, Unavailable> {
@@ -209,17 +210,6 @@ impl Shared {
         self.endpoints
             .try_get_with(source.fingerprint, || endpoint(&source.url, &source.connection))
             .map_err(|error| unavailable(live, &error))
-    }
-}
-
-/// Waits for a state folder, which may be slow, without keeping other work from the thread.
-async fn blocking<T: Send + 'static>(
-    live: &Live,
-    work: impl FnOnce() -> Result<T, MemoryError> + Send + 'static,
-) -> Result<T, Unavailable> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(|error| unavailable(live, &error)),
-        Err(error) => Err(unavailable(live, &error)),
     }
 }
 

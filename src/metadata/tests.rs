@@ -30,7 +30,7 @@ async fn waiting_for_a_state_folder_leaves_the_thread_to_others() {
     let memory = MemoryStore::in_folder(folder.path()).expect("a store");
     let repositories = Repositories::new(memory, Arc::new(Clock::system()));
     let live = live();
-    let place = memory::Place {
+    let place = Place {
         source: live.source.name.clone(),
         repository: live.repository.clone(),
         anchor: "pin".to_owned(),
@@ -40,7 +40,8 @@ async fn waiting_for_a_state_folder_leaves_the_thread_to_others() {
     held.lock().expect("locked");
     let floor = countersign_verify::notary::Floor { version: 1, keys: "k".to_owned() };
     let newer = Memory { root: None, roles: [("timestamp".to_owned(), floor)].into() };
-    let raise = repositories.shared.raise(&live, place, newer);
+    let loaded = Remembered::default();
+    let raise = repositories.shared.raise(&live, &place, &loaded, newer);
     let others = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         drop(held);

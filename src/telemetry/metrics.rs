@@ -70,6 +70,33 @@ impl EncodeLabelValue for EventOutcome {
     }
 }
 
+/// What became of a TrustCheckpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CheckpointOutcome {
+    /// The API server has newer versions now.
+    Written,
+    /// They could not be written; the update of the repository failed.
+    Failed,
+    /// It was seen deleted: what it said is forgotten.
+    Deleted,
+}
+
+impl EncodeLabelValue for CheckpointOutcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let value = match self {
+            Self::Written => "written",
+            Self::Failed => "failed",
+            Self::Deleted => "deleted",
+        };
+        EncodeLabelValue::encode(&value, encoder)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CheckpointLabel {
+    outcome: CheckpointOutcome,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabel {
     outcome: EventOutcome,
@@ -117,6 +144,7 @@ struct Inner {
     panics: Counter,
     rejected: Family<ReasonLabel, Counter>,
     events: Family<EventLabel, Counter>,
+    checkpoints: Family<CheckpointLabel, Counter>,
     certificate_expiry: Gauge<f64, AtomicU64>,
     reloads_failed: Counter,
 }
@@ -145,6 +173,7 @@ impl Metrics {
             panics: Counter::default(),
             rejected: Family::default(),
             events: Family::default(),
+            checkpoints: Family::default(),
             certificate_expiry: Gauge::default(),
             reloads_failed: Counter::default(),
         };
@@ -217,6 +246,11 @@ impl Metrics {
         self.0.events.get_or_create(&EventLabel { outcome }).inc();
     }
 
+    /// A TrustCheckpoint was to be written, or was seen deleted.
+    pub fn checkpoint(&self, outcome: CheckpointOutcome) {
+        self.0.checkpoints.get_or_create(&CheckpointLabel { outcome }).inc();
+    }
+
     /// The serving certificate ends then, in seconds since 1970.
     pub fn certificate_expires(&self, unix_seconds: i64) {
         self.0.certificate_expiry.set(unix_seconds as f64);
@@ -275,6 +309,11 @@ impl Inner {
             "events",
             "Refusals to be told to the owners of what was refused, by what became of their events",
             self.events.clone(),
+        );
+        registry.register(
+            "checkpoints",
+            "TrustCheckpoints that were to be written, or were seen deleted, by what became of them",
+            self.checkpoints.clone(),
         );
         registry.register_with_unit(
             "certificate_expiry_timestamp",

@@ -6,7 +6,7 @@ mod metrics;
 
 pub use decision::{DecisionLog, DecisionRecord};
 pub use lines::Lines;
-pub use metrics::{EventOutcome, Metrics, Outcome};
+pub use metrics::{CheckpointOutcome, EventOutcome, Metrics, Outcome};
 
 use tracing_subscriber::EnvFilter;
 

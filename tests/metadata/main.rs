@@ -76,7 +76,7 @@ async fn t12_unverified_targets_are_read_up_to_a_bound_and_then_as_long_as_liste
 async fn o6_k10_updates_that_run_and_wait_are_bounded_and_no_host_keeps_all() {
     let server = Server::start().await;
     server.hold();
-    let mut repo = sound();
+    let repo = sound();
     let repositories = in_process();
     for number in 0..512 {
         let live = live(&server, &format!("{GUN}/{number}"), &repo.pin(), MINUTE);
@@ -94,7 +94,8 @@ async fn o6_k10_updates_that_run_and_wait_are_bounded_and_no_host_keeps_all() {
     assert_eq!(server.asked().len(), 16 * 5);
     let other = Server::start().await;
     other.serve(GUN, &repo.seal());
-    let elsewhere = live(&other, GUN, &repo.pin(), MINUTE);
+    let mut elsewhere = live(&other, GUN, &repo.pin(), MINUTE);
+    Arc::make_mut(&mut elsewhere.source).fingerprint = [1; 32];
     let answer = tokio::time::timeout(Duration::from_secs(5), repositories.update(&elsewhere));
     answer.await.expect("another host's updates do not wait").expect("verified");
 }

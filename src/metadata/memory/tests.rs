@@ -27,7 +27,7 @@ fn hold(path: &Path) -> File {
 #[test]
 fn a_lock_that_is_not_let_go_of_is_an_error_and_stops_one_repository_only() {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = MemoryStore::in_folder(folder.path()).expect("a store");
+    let store = Local::in_folder(folder.path()).expect("a store");
     let (stuck, free) = (place("registry.example.com/a"), place("registry.example.com/b"));
     let held = hold(&folder.path().join(stuck.file_name()).with_extension("lock"));
     store.raise(&free, memory(1)).expect("another repository's lock");
@@ -42,14 +42,14 @@ fn a_lock_that_is_not_let_go_of_is_an_error_and_stops_one_repository_only() {
 fn a_folder_whose_lock_is_not_let_go_of_is_an_error_at_the_start() {
     let folder = tempfile::tempdir().expect("a folder");
     let _held = hold(&folder.path().join(TRIAL));
-    let error = MemoryStore::in_folder(folder.path()).expect_err("held");
+    let error = Local::in_folder(folder.path()).expect_err("held");
     assert!(matches!(error, MemoryError::Locked { .. }), "{error}");
 }
 
 #[test]
 fn a_lock_is_waited_for() {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = MemoryStore::in_folder(folder.path()).expect("a store");
+    let store = Local::in_folder(folder.path()).expect("a store");
     let place = place("registry.example.com/a");
     let held = hold(&folder.path().join(place.file_name()).with_extension("lock"));
     let later = thread::spawn(move || {

@@ -30,7 +30,7 @@ pub struct RootFloor {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Floor {
-    /// The version.
+    /// The version; 0 where none was verified under these keys yet.
     pub version: u64,
     /// What names the role's keys: when a verified root or delegating role changes them, the
     /// floor falls.
@@ -53,6 +53,17 @@ impl Memory {
             Ordering::Equal | Ordering::Greater => self.root,
         };
         Self { root, roles }
+    }
+
+    /// Takes note that a verified root or delegating role lists these keys for `role`. If its floor
+    /// is under others it falls now, and not when the role is read: that may fail, and then no
+    /// merge could tell any more which verified step lowered it.
+    pub(super) fn rotate(&mut self, role: &str, keys: String) {
+        if let Some(floor) = self.roles.get_mut(role)
+            && floor.keys != keys
+        {
+            *floor = Floor { version: 0, keys };
+        }
     }
 
     /// `Less` where `other` has the newer floor.

@@ -127,6 +127,14 @@ impl<'p> Update<'p> {
             Progress::Trusted(root) => *root,
         };
         self.memory.root = Some(root.floor());
+        let listed = &root.root;
+        for (role, keys) in [
+            (TIMESTAMP, &listed.timestamp),
+            (SNAPSHOT, &listed.snapshot),
+            (TARGETS, &listed.targets),
+        ] {
+            self.memory.rotate(role, keys.name());
+        }
         // notary-v1 rule 12: only the last root's expiry counts.
         check_expiry("root", root.root.header.expires, self.now)?;
         self.root = Some(root);
@@ -229,10 +237,12 @@ impl<'p> Update<'p> {
 
     /// Notes a role that is delegated to: to be loaded, or why it cannot be.
     fn expect(&mut self, name: String, keys: RoleKeys, paths: Vec<String>) {
+        let seen = self.memory.roles.get(&name).map(|floor| floor.version);
+        self.memory.rotate(&name, keys.name());
         let file = self.snapshot.as_ref().and_then(|(_, meta)| meta.get(&name));
         let state = match file {
-            None => match self.memory.roles.get(&name) {
-                Some(floor) => RoleState::gone(&name, floor.version),
+            None => match seen {
+                Some(version) => RoleState::gone(&name, version),
                 None if name == TARGETS => {
                     RoleState::Bad(malformed(SNAPSHOT, "it does not list targets").into())
                 }

@@ -187,6 +187,43 @@ fn t4_fast_forward_and_recovery_after_the_keys_are_rotated() {
 }
 
 #[test]
+fn t4_recovery_survives_an_update_that_fails_between_the_rotation_and_the_role() {
+    let forward = {
+        let mut repo = fifth();
+        repo.set("timestamp", "version", json!(u64::MAX));
+        repo.set("targets/releases", "version", json!(u64::MAX));
+        repo
+    };
+    let before = remembered(&forward);
+    let (timestamp, releases) = (Signer::new(Kind::P256), Signer::new(Kind::P256));
+    let mut recovered = fifth();
+    recovered.timestamp_key = timestamp.clone();
+    recovered.role("timestamp").signers = vec![timestamp];
+    recovered.set("targets", "version", json!(6));
+    recovered.set("targets", "delegations", json!({"keys": {}, "roles": []}));
+    recovered.delegate("targets/releases", &[""], std::slice::from_ref(&releases), 1);
+    recovered.role("targets/releases").signers = vec![releases];
+    let recovered = with_second_root(&recovered);
+    let mut memory = before;
+    for broken in ["timestamp", "targets/releases"] {
+        let mut half = recovered.clone();
+        half.role(broken).signers = Vec::new();
+        let after = update(&half, &memory).memory;
+        assert_eq!(after.roles[broken].version, 0, "{broken}");
+        memory = memory.merged(after);
+        assert_eq!(memory.roles[broken].version, 0, "{broken}");
+    }
+    // What others write meanwhile, who have not seen the rotation, does not bring it back.
+    memory = memory.merged(remembered(&forward));
+    let after = update(&recovered, &memory);
+    find_tag(&after.repository.unwrap(), "1.4", "new").unwrap();
+    memory = memory.merged(after.memory.clone());
+    assert_eq!(memory, after.memory);
+    assert_eq!(memory.roles["timestamp"].version, 5);
+    assert_eq!(memory.roles["targets/releases"].version, 5);
+}
+
+#[test]
 fn t4_a_version_past_64_bits_is_malformed() {
     for version in [json!(u64::MAX), json!(i64::MIN)] {
         let mut repo = fifth();

@@ -30,7 +30,11 @@ use crate::show::{Shown, heading, say, show, shown};
 pub(crate) const NAMESPACE: &str = "payments";
 
 /// What the chart defines, and leaves where it is uninstalled.
-const KINDS: [&str; 2] = ["trustpolicies.countersign.dev", "trustsources.countersign.dev"];
+const KINDS: [&str; 3] = [
+    "trustpolicies.countersign.dev",
+    "trustsources.countersign.dev",
+    "trustcheckpoints.countersign.dev",
+];
 
 /// Whose cluster it is to be.
 const KUBECONFIG: &str = "KUBECONFIG";

@@ -1,0 +1,88 @@
+//! TrustCheckpoint: the newest versions seen of a repository's metadata.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The newest versions that Countersign has verified of a repository's metadata.
+///
+/// The rules are what [`countersign_verify::notary::Memory::merged`] makes of any two memories, as
+/// far as the API server can tell: they stop old backups and slips of the hand. Whoever may write
+/// checkpoints can still raise them, which denies, and whoever may delete them resets.
+#[derive(Debug, Clone, PartialEq, Eq, CustomResource, Deserialize, Serialize, JsonSchema)]
+#[kube(
+    group = "countersign.dev",
+    version = "v1alpha1",
+    kind = "TrustCheckpoint",
+    shortname = "tcp",
+    derive = "PartialEq",
+    doc = "The newest versions that Countersign has verified of a repository's metadata: older ones are refused as Rollback. Written by Countersign only; deleting it forgets them.",
+    printcolumn = r#"{"name":"Source","type":"string","jsonPath":".spec.source"}"#,
+    printcolumn = r#"{"name":"Repository","type":"string","jsonPath":".spec.repository"}"#,
+    printcolumn = r#"{"name":"Root","type":"integer","jsonPath":".spec.root.version"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "self.source == oldSelf.source && self.repository == oldSelf.repository && self.anchor == oldSelf.anchor",
+     "message": "source, repository and anchor are immutable"},
+    {"rule": "self.root.version > oldSelf.root.version || self.root == oldSelf.root",
+     "message": "root only rises, and one version of it has one hash"},
+    {"rule": "oldSelf.roles.all(old, self.roles.exists(new, new.name == old.name))",
+     "message": "no role is taken away"},
+    {"rule": "self.root.version > oldSelf.root.version || self.roles.all(new, new.name.startsWith('targets/') || oldSelf.roles.all(old, old.name != new.name || old.version <= new.version))",
+     "message": "a version falls only together with a newer root; to start over, delete the TrustCheckpoint"},
+    {"rule": "self.root.version > oldSelf.root.version || self.roles.all(new, !new.name.startsWith('targets/') || oldSelf.roles.all(old, old.name != new.name || old.version <= new.version)) || self.roles.exists(new, (new.name == 'targets' || new.name.startsWith('targets/')) && !oldSelf.roles.exists(old, old.name == new.name && old.version >= new.version))",
+     "message": "a delegated role's version falls only together with a newer root or delegating role; to start over, delete the TrustCheckpoint"},
+]))]
+pub struct TrustCheckpointSpec {
+    /// The TrustSource.
+    #[schemars(length(min = 1, max = 253))]
+    pub source: String,
+    /// The repository, as registry.example.com/payments/api.
+    #[schemars(length(min = 1, max = 1024))]
+    pub repository: String,
+    /// sha256 in hex of the source's pin for the repository: another pin is another beginning.
+    #[schemars(extend("pattern" = "^[0-9a-f]{64}$", "maxLength" = 64))]
+    pub anchor: String,
+    /// The newest verified root.
+    pub root: CheckpointRoot,
+    /// The newest verified version of every other role.
+    #[schemars(
+        length(max = 128),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub roles: Vec<CheckpointRole>,
+}
+
+/// The newest verified root.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CheckpointRoot {
+    /// Its version.
+    #[schemars(range(min = 1))]
+    pub version: i64,
+    /// sha256 of its file, in hex.
+    #[schemars(extend("pattern" = "^[0-9a-f]{64}$", "maxLength" = 64))]
+    pub sha256: String,
+}
+
+/// The newest verified version of a role.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "self.version >= oldSelf.version || self.keys != oldSelf.keys",
+     "message": "a version falls only when the role's keys change; to start over, delete the TrustCheckpoint"},
+]))]
+pub struct CheckpointRole {
+    /// The role, as timestamp or targets/releases.
+    #[schemars(length(min = 1, max = 255))]
+    pub name: String,
+    /// Its version; 0 where none was verified yet under the keys that a newer root or delegating
+    /// role lists.
+    #[schemars(range(min = 0))]
+    pub version: i64,
+    /// sha256 in hex that names the role's keys and threshold.
+    #[schemars(extend("pattern" = "^[0-9a-f]{64}$", "maxLength" = 64))]
+    pub keys: String,
+}
