@@ -184,7 +184,6 @@ impl Decide for Arc<Reviewer> {
     /// does no I/O where all evidence is at hand.
     async fn review(&self, request: &Request<'_>) -> Review {
         let snapshot = self.snapshot.load_full();
-        let now = self.clock.now();
         if let Some(Err(cause)) = self.cluster.as_ref().map(|cluster| cluster.freshness.check()) {
             return Review::unavailable(request.uses, &Unavailable::PoliciesUnavailable { cause });
         }
@@ -195,6 +194,8 @@ impl Decide for Arc<Reviewer> {
         let plans: Vec<judge::Plan<'_>> =
             request.uses.iter().map(|usage| question.plan(usage)).collect();
         let evidence = self.gather(&snapshot, &plans, request).await;
+        // Only now: what expired while evidence was gathered proves nothing.
+        let now = self.clock.now();
         let images = plans.into_iter().map(|plan| question.judge(plan, &evidence, now)).collect();
         Review { images }
     }

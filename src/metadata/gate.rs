@@ -1,13 +1,27 @@
 //! How many updates run and wait at a time.
 
-use countersign_verify::outcome::Unavailable;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::sync::Arc;
 
-/// Updates that run at a time, in the whole process: each may hold tens of MiB while it does.
+use countersign_verify::outcome::Unavailable;
+use moka::sync::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+/// Updates that reviews wait for and that run at a time, in the whole process: each may hold tens
+/// of MiB while it does.
 const RUNNING: usize = 32;
 
 /// Updates that wait for their turn; more are refused at once.
 const WAITING: usize = 512;
+
+/// Updates in the background that run at a time, in the whole process. They have turns of their
+/// own: cold work does not keep them waiting, nor they it.
+pub(super) const REFRESHING: usize = 32;
+
+/// The same at one host: one that hangs leaves the others their turns.
+pub(super) const REFRESHING_AT_HOST: usize = 8;
+
+/// Hosts whose turns are counted.
+const HOSTS: u64 = 1_000;
 
 /// Lets a bounded number of updates run.
 #[derive(Debug)]
@@ -15,18 +29,32 @@ pub(super) struct Gate {
     /// To run or to wait.
     places: Semaphore,
     turns: Semaphore,
+    refreshes: Arc<Semaphore>,
+    refreshes_at: Cache<String, Arc<Semaphore>>,
 }
 
-/// Held while an update runs.
+/// Held while an update runs that reviews wait for.
 #[derive(Debug)]
 pub(super) struct Turn<'g> {
     _place: SemaphorePermit<'g>,
     _turn: SemaphorePermit<'g>,
 }
 
+/// Held while an update runs in the background.
+#[derive(Debug)]
+pub(super) struct BackgroundTurn {
+    _at_host: OwnedSemaphorePermit,
+    _in_all: OwnedSemaphorePermit,
+}
+
 impl Default for Gate {
     fn default() -> Self {
-        Self { places: Semaphore::new(RUNNING + WAITING), turns: Semaphore::new(RUNNING) }
+        Self {
+            places: Semaphore::new(RUNNING + WAITING),
+            turns: Semaphore::new(RUNNING),
+            refreshes: Arc::new(Semaphore::new(REFRESHING)),
+            refreshes_at: Cache::new(HOSTS),
+        }
     }
 }
 
@@ -36,5 +64,15 @@ impl Gate {
         let place = self.places.try_acquire().map_err(|_| Unavailable::Overloaded)?;
         let turn = self.turns.acquire().await.map_err(|_| Unavailable::Overloaded)?;
         Ok(Turn { _place: place, _turn: turn })
+    }
+
+    /// Waits for a turn in the background, as long as it takes; `None` where there are no more.
+    pub(super) async fn enter_background(&self, host: &str) -> Option<BackgroundTurn> {
+        let new = || Arc::new(Semaphore::new(REFRESHING_AT_HOST));
+        let at_host = self.refreshes_at.get_with_by_ref(host, new);
+        // The host's first: who waits for a slow host holds no other host's turn.
+        let at_host = at_host.acquire_owned().await.ok()?;
+        let in_all = Arc::clone(&self.refreshes).acquire_owned().await.ok()?;
+        Some(BackgroundTurn { _at_host: at_host, _in_all: in_all })
     }
 }

@@ -8,7 +8,10 @@ mod builder;
 #[path = "../../verify/tests/notary/signer.rs"]
 mod signer;
 
+mod freshness;
+mod outages;
 mod server;
+mod world;
 
 use std::collections::BTreeSet;
 use std::io;
