@@ -1,5 +1,9 @@
 //! Sets in use stay fresh by themselves, and cost no more than they must.
 
+use countersign::telemetry::Metrics;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+
 use super::world::{World, signs};
 use super::*;
 
@@ -148,12 +152,67 @@ async fn a_changed_freshness_holds_from_the_next_refresh_on() {
     assert_eq!(world.server.asked_since(), [""; 0]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_thousand_repositories_in_use_are_refreshed_a_few_at_a_time() {
-    const COUNT: usize = 1_000;
+/// Files that are good for every repository below payments.
+fn for_all() -> Repo {
     let key = Signer::x509(Kind::P256, &Cert::named("registry.example.com/payments/*"));
     let mut repo = Repo::with_keys(key, [Kind::P256; 3].map(Signer::new));
     repo.targets(&[("1.0", "old")]);
+    repo
+}
+
+#[tokio::test(start_paused = true)]
+async fn o8_sets_take_no_more_memory_than_they_may() {
+    const COUNT: u64 = 400;
+    let repo = for_all();
+    let files = repo.seal();
+    // Room for about forty: four KiB each, and three times their files.
+    let world = World::keeping(400 << 10, &repo).await;
+    for number in 0..COUNT {
+        let live = Live { repository: format!("{GUN}/{number}"), ..world.live.clone() };
+        world.server.serve_too(&live.repository, &files);
+        world.repositories.update(&live).await.expect("verified");
+    }
+    let kept = world.repositories.figures().in_use;
+    // Until the cache tidies up, a few more.
+    assert!((10..200).contains(&kept), "{kept}");
+    world.server.asked_since();
+    world.pass(MINUTE).await;
+    let refreshed = world.server.asked_since().len() as u64;
+    assert!(refreshed <= kept, "{refreshed} of {kept}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_tell_how_metadata_is_kept_fresh() {
+    let mut registry = Registry::with_prefix("countersign");
+    let world = World::new(&sound(), 24 * HOUR).await;
+    Metrics::watch_repositories(&mut registry, &world.repositories);
+    world.ask().await.0.expect("verified");
+    world.pass(MINUTE).await;
+    world.server.has_nothing();
+    world.pass(MINUTE).await;
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("text");
+    for line in [
+        "countersign_metadata_updates_total{outcome=\"updated\"} 1\n",
+        "countersign_metadata_updates_total{outcome=\"unchanged\"} 1\n",
+        "countersign_repositories_in_use 1",
+        "countersign_repositories_failing 1",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find(|line| line.starts_with(name)).expect(name);
+        line.rsplit(' ').next().expect("a value").parse().expect("a number")
+    };
+    assert!(value("countersign_metadata_updates_total{outcome=\"failed\"}") >= 1.0);
+    let age = value("countersign_metadata_age_seconds");
+    assert!((60.0..=90.0).contains(&age), "{age}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_repositories_in_use_are_refreshed_a_few_at_a_time() {
+    const COUNT: usize = 1_000;
+    let repo = for_all();
     let (files, world) = (repo.seal(), World::new(&repo, 24 * HOUR).await);
     let lives: Vec<Live> = (0..COUNT)
         .map(|number| Live { repository: format!("{GUN}/{number}"), ..world.live.clone() })

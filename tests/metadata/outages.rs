@@ -1,5 +1,11 @@
 //! What answers while a source is away, lies or hangs, for how long, and when it is back.
 
+use countersign::admission::Decide;
+use countersign::review::{ImageUse, Puller, Request, Subject};
+use countersign_verify::outcome::Effect;
+use tokio::task::JoinHandle;
+
+use super::builder::digest;
 use super::world::{World, signs};
 use super::*;
 
@@ -141,6 +147,57 @@ async fn o1_a_review_waits_a_little_for_a_source_that_hangs_and_the_next_one_doe
         assert!(answer.is_ok() && waited.is_zero());
     }
     assert_eq!(world.server.asked_since(), ["timestamp"]);
+}
+
+/// A review of the image that [`sound`] signs, with so much time.
+fn review(world: &World, time: Duration) -> JoinHandle<Effect> {
+    let reviewer = world.reviewer();
+    let path = "spec.containers[name=api]".to_owned();
+    let uses = [ImageUse { path, image: format!("{GUN}@{}", digest("old")) }];
+    let deadline = tokio::time::Instant::now() + time;
+    tokio::spawn(async move {
+        let (subject, puller) = (Subject::Pod, Puller::default());
+        let request = Request { namespace: None, subject, uses: &uses, puller, deadline };
+        reviewer.review(&request).await.effect()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn t5_what_expires_while_a_review_waits_proves_nothing() {
+    let mut repo = sound();
+    repo.set("timestamp", "expires", json!("2030-01-01T13:00:00Z"));
+    for (time, effect) in [("12:59:59", Effect::Allow), ("13:00:00", Effect::Deny)] {
+        let world = World::new(&repo, REFUSE).await;
+        World::set_clock("2030-01-01T12:00:00Z");
+        world.server.hold();
+        let review = review(&world, 8 * SECOND);
+        world.until(|| world.server.asked().len() == 5).await;
+        World::set_clock(&format!("2030-01-01T{time}Z"));
+        world.server.release();
+        world.until(|| review.is_finished()).await;
+        assert_eq!(review.await.expect("no panic"), effect, "{time}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn o1_a_review_whose_time_is_over_is_answered_by_the_set_at_hand() {
+    let world = World::new(&sound(), REFUSE).await;
+    // As the shortest timeout of a webhook leaves it: shorter than a review's patience.
+    let review = || review(&world, SECOND);
+    let answered = async |review: JoinHandle<Effect>| {
+        while !review.is_finished() {
+            world.pass(SECOND).await;
+        }
+        review.await.expect("no panic")
+    };
+    let first = review();
+    world.until(|| first.is_finished()).await;
+    assert_eq!(first.await.expect("no panic"), Effect::Allow);
+    world.server.hold();
+    tokio::time::advance(MINUTE).await;
+    assert_eq!(answered(review()).await, Effect::Allow);
+    tokio::time::advance(REFUSE).await;
+    assert_eq!(answered(review()).await, Effect::Deny);
 }
 
 #[tokio::test(start_paused = true)]

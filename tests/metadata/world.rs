@@ -5,8 +5,14 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use countersign::clock::Clock;
-use countersign_verify::image::Digest;
+use countersign::registry::{Registry, RegistryConfig};
+use countersign::review::Reviewer;
+use countersign::snapshot::Snapshot;
+use countersign_verify::image::{Digest, Pattern};
 use countersign_verify::notary::{Lookup, Repository, Wanted};
+use countersign_verify::policy::{
+    Action, Authority, NamespaceSelector, Policy, PolicySet, Rule, Tags,
+};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -37,6 +43,46 @@ impl World {
     /// A server with these files of [`GUN`], refreshed after a minute, refused after `refuse`.
     pub(crate) async fn new(repo: &Repo, refuse: Duration) -> Self {
         Self::of(Server::start().await, repo, refuse)
+    }
+
+    /// The same with so many bytes of memory for sets.
+    pub(crate) async fn keeping(bytes: u64, repo: &Repo) -> Self {
+        let world = Self::new(repo, 60 * MINUTE).await;
+        let clock = Arc::new(Clock::reading(clock));
+        let repositories = Repositories::keeping(bytes, MemoryStore::in_process(), clock);
+        Self { repositories, ..world }
+    }
+
+    /// Who reviews images of these repositories by one policy, with Docker's lookup.
+    pub(crate) fn reviewer(&self) -> Arc<Reviewer> {
+        let source = &self.live.source;
+        let authority = Authority {
+            name: "release-team".to_owned(),
+            source: source.name.clone(),
+            pins: Ok(Arc::clone(&source.pins)),
+            lookup: Lookup::Docker,
+        };
+        let policy = Policy {
+            name: "payments".to_owned(),
+            include: vec![Pattern::parse("registry.example.com/**").expect("a pattern")],
+            exclude: Vec::new(),
+            namespaces: NamespaceSelector::default(),
+            action: Action::Deny,
+            tags: Tags::PinDigest,
+            rule: Rule::Verify { min_authorities: 1, authorities: vec![authority] },
+            exceptions: Vec::new(),
+            disclose: false,
+            help: None,
+        };
+        let snapshot = Snapshot {
+            policies: PolicySet::new(vec![policy]),
+            sources: [(source.name.clone(), Arc::clone(source))].into(),
+            ..Snapshot::default()
+        };
+        let registry = Registry::new(RegistryConfig::default());
+        let clock = Arc::new(Clock::reading(clock));
+        let repositories = self.repositories.clone();
+        Arc::new(Reviewer::new(snapshot, repositories, registry, Action::Deny, clock))
     }
 
     fn of(server: Server, repo: &Repo, refuse: Duration) -> Self {
