@@ -208,14 +208,15 @@ impl Shared {
             }
             // A role that could not be fetched may be there for the next review.
             Ok(Fetched::New(new)) => {
-                self.failed(live, &"a delegated role could not be read");
+                let cause = "a delegated role could not be read";
+                self.failed(live, "SourceUnavailable", cause);
                 match self.without_update(live) {
                     Some(Ok(older)) => Ok(older),
                     _ => Ok(Arc::new(new.repository)),
                 }
             }
             Err(refusal) => {
-                self.failed(live, &format_args!("{}: {}", refusal.code(), cause(&refusal)));
+                self.failed(live, refusal.code(), &cause(&refusal));
                 let answer = self.without_update(live).unwrap_or(Err(refusal));
                 if let Err(refusal) = &answer {
                     self.refusals.insert(live.key(), (Instant::now(), refusal.clone()));
@@ -225,16 +226,16 @@ impl Shared {
         }
     }
 
-    fn failed(&self, live: &Live, cause: &dyn std::fmt::Display) {
+    fn failed(&self, live: &Live, code: &'static str, cause: &str) {
         self.counts.failed();
         let set = self.sets.get(&live.key());
-        let before = set.map_or(0, |set| set.failed(Instant::now()));
+        let is_news = set.is_none_or(|set| set.failed(Instant::now(), code));
         let (source, repository) = (&live.source.name, &live.repository);
-        // An outage is told once a set, not once an attempt.
-        if before == 0 {
-            tracing::warn!(source, repository, %cause, "metadata was not updated");
+        // An outage is told once a set, not once an attempt; what it turns into, again.
+        if is_news {
+            tracing::warn!(source, repository, code, cause, "metadata was not updated");
         } else {
-            tracing::debug!(source, repository, %cause, "metadata was not updated");
+            tracing::debug!(source, repository, code, cause, "metadata was not updated");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -40,6 +40,8 @@ pub(super) struct Set {
     pub(super) complete: Instant,
     /// Updates that have failed since.
     failures: AtomicU32,
+    /// The last one's code.
+    last_failure: Mutex<Option<&'static str>>,
     /// Until when it answers though it is due, in milliseconds since `complete`.
     excused: AtomicU64,
     pub(super) attention: Arc<Attention>,
@@ -64,8 +66,9 @@ impl Set {
         complete: Instant,
         attention: Arc<Attention>,
     ) -> Self {
-        let (failures, excused) = (AtomicU32::new(0), AtomicU64::new(0));
-        Self { live, repository, files, complete, failures, excused, attention }
+        let (failures, last_failure) = (AtomicU32::new(0), Mutex::default());
+        let excused = AtomicU64::new(0);
+        Self { live, repository, files, complete, failures, last_failure, excused, attention }
     }
 
     /// The memory that it takes, roughly, in bytes.
@@ -110,11 +113,13 @@ impl Set {
         self.excused.fetch_max(millis(self.age(now) + time), Ordering::Relaxed);
     }
 
-    /// An update has failed: reviews do not wait for the next one, which the background tries.
-    /// Tells how many had failed before.
-    pub(super) fn failed(&self, now: Instant) -> u32 {
+    /// An update has failed with this code: reviews do not wait for the next one, which the
+    /// background tries. Tells whether the one before ended otherwise.
+    pub(super) fn failed(&self, now: Instant, code: &'static str) -> bool {
         self.excuse(now, LONGEST_BACK_OFF + UPDATE_TIMEOUT);
-        self.failures.fetch_add(1, Ordering::Relaxed)
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        last.replace(code) != Some(code)
     }
 
     pub(super) fn failures(&self) -> u32 {

@@ -159,13 +159,23 @@ impl io::Write for Lines {
     }
 }
 
+impl Lines {
+    /// Takes what this thread logs while the guard lives.
+    fn logging(self) -> tracing::subscriber::DefaultGuard {
+        let writer = move || self.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("lines").clone()).expect("text")
+    }
+}
+
 #[tokio::test]
 async fn a_pin_that_is_behind_is_logged_once() {
     let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let _logging = lines.clone().logging();
 
     let keys = [0; 2].map(|_| Signer::x509(Kind::P256, &Cert::named(GUN)));
     let mut repo = Repo::with_keys(keys[0].clone(), [Kind::P256; 3].map(Signer::new));
@@ -180,6 +190,6 @@ async fn a_pin_that_is_behind_is_logged_once() {
     for _ in 0..2 {
         repositories.update(&live).await.expect("verified");
     }
-    let log = String::from_utf8(lines.0.lock().expect("lines").clone()).expect("text");
+    let log = lines.text();
     assert_eq!(log.matches("is behind").count(), 1, "{log}");
 }

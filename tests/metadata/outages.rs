@@ -300,3 +300,25 @@ async fn t7_a_role_that_is_served_wrongly_takes_nothing_of_the_set_at_hand() {
         world.pass(SECOND).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_told_once_and_what_it_turns_into_again() {
+    let lines = Lines::default();
+    let _logging = lines.clone().logging();
+    let old = sound();
+    let repo = second(&old);
+    let world = World::new(&repo, 24 * REFUSE).await;
+    world.ask().await.0.expect("verified");
+    for files in [None, Some(&old), Some(&repo)] {
+        match files {
+            None => world.server.has_nothing(),
+            Some(repo) => world.serve(&repo.seal()),
+        }
+        world.pass(2 * MINUTE).await;
+    }
+    let log = lines.text();
+    assert_eq!(log.matches("metadata was not updated").count(), 2, "{log}");
+    assert_eq!(log.matches("SourceUnavailable").count(), 1, "{log}");
+    assert_eq!(log.matches("Rollback").count(), 1, "{log}");
+    assert_eq!(log.matches("metadata is updated again").count(), 1, "{log}");
+}
