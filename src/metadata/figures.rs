@@ -16,6 +16,8 @@ pub struct Figures {
     pub updated: u64,
     /// Updates that failed.
     pub failed: u64,
+    /// Updates under way.
+    pub running: u64,
     /// Sets in use.
     pub in_use: u64,
     /// Sets in use whose last update failed.
@@ -31,9 +33,24 @@ pub(super) struct Counts {
     unchanged: AtomicU64,
     updated: AtomicU64,
     failed: AtomicU64,
+    running: AtomicU64,
+}
+
+/// Counts an update as under way while it lives.
+pub(super) struct Running<'c>(&'c AtomicU64);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Counts {
+    pub(super) fn begun(&self) -> Running<'_> {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Running(&self.running)
+    }
+
     pub(super) fn unchanged(&self) {
         self.unchanged.fetch_add(1, Ordering::Relaxed);
     }
@@ -50,11 +67,12 @@ impl Counts {
 impl Shared {
     pub(super) fn figures(&self) -> Figures {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counts { unchanged, updated, failed } = &self.counts;
+        let Counts { unchanged, updated, failed, running } = &self.counts;
         let mut figures = Figures {
             unchanged: count(unchanged),
             updated: count(updated),
             failed: count(failed),
+            running: count(running),
             in_use: 0,
             failing: 0,
             oldest: Duration::ZERO,

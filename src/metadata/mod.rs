@@ -192,7 +192,7 @@ impl Shared {
     /// An update, and what is answered after it, however it ends. Never extends trust: only a
     /// complete update makes the set at hand younger.
     async fn renew(self: &Arc<Self>, live: &Live) -> Result<Arc<Repository>, Refusal> {
-        let begun = Instant::now();
+        let (begun, _running) = (Instant::now(), self.counts.begun());
         let before = self.sets.get(&live.key());
         match self.fetch(live, before.as_deref(), begun + UPDATE_TIMEOUT).await {
             Ok(Fetched::New(new)) if new.repository.is_complete() => {

@@ -21,7 +21,8 @@ impl std::fmt::Debug for Freshness {
 
 impl Collector for Freshness {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let Figures { unchanged, updated, failed, in_use, failing, oldest } = self.0.figures();
+        let figures = self.0.figures();
+        let Figures { unchanged, updated, failed, running, in_use, failing, oldest } = figures;
         let mut updates = encoder.encode_descriptor(
             "metadata_updates",
             "Updates of repositories' signed metadata, by how they ended",
@@ -37,7 +38,8 @@ impl Collector for Freshness {
             let metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
             ConstGauge::new(value).encode(metric)
         };
-        let in_use = in_use as f64;
+        let (running, in_use) = (running as f64, in_use as f64);
+        gauge("metadata_updates_in_flight", "Updates under way", None, running)?;
         gauge("repositories_in_use", "Repositories kept fresh in the background", None, in_use)?;
         gauge(
             "repositories_failing",

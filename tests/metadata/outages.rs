@@ -299,6 +299,13 @@ async fn t7_a_role_that_is_served_wrongly_takes_nothing_of_the_set_at_hand() {
         assert!(signs(&answer.expect("the set at hand"), "1.4", "new"));
         world.pass(SECOND).await;
     }
+    // Also where it is a review's own update that comes to it.
+    let world = World::new(&repo, 24 * 60 * MINUTE).await;
+    world.ask().await.0.expect("verified");
+    tokio::time::advance(2 * 60 * MINUTE).await;
+    world.serve(&files);
+    let (answer, waited) = world.ask().await;
+    assert!(signs(&answer.expect("the set at hand"), "1.4", "new") && !waited.is_zero());
 }
 
 #[tokio::test(start_paused = true)]

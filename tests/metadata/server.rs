@@ -83,6 +83,10 @@ impl Server {
         self.shared.held.send_replace(true);
     }
 
+    pub(crate) fn is_held(&self) -> bool {
+        *self.shared.held.borrow()
+    }
+
     pub(crate) fn release(&self) {
         self.shared.held.send_replace(false);
     }

@@ -96,7 +96,8 @@ impl World {
         Self { server, repositories, live, _held: held }
     }
 
-    /// A review's way: what is at hand, or else an update. And how long it took.
+    /// A review's way: what is at hand, or else an update. And how long it took: an update takes
+    /// some time, though none passes.
     pub(crate) async fn ask(&self) -> (Result<Arc<Repository>, Refusal>, Duration) {
         self.ask_for(&self.live).await
     }
@@ -117,7 +118,7 @@ impl World {
                 tokio::time::advance(Duration::from_millis(100)).await;
             }
         }
-        (update.await.expect("no panic"), begun.elapsed())
+        (update.await.expect("no panic"), begun.elapsed().max(Duration::from_millis(1)))
     }
 
     /// Lets time pass, in steps of a second; of a minute where it is more than half an hour.
@@ -135,10 +136,16 @@ impl World {
         TIME.set(Some(builder::time(time)));
     }
 
-    /// Lets what goes on without time passing go on for a moment.
+    /// Lets what goes on without time passing go on: updates end, unless they wait for time to
+    /// pass or for the server.
     pub(crate) async fn settle(&self) {
-        let moment = || std::thread::sleep(Duration::from_millis(2));
-        tokio::task::spawn_blocking(moment).await.expect("no panic");
+        for _ in 0..100 {
+            let moment = || std::thread::sleep(Duration::from_millis(2));
+            tokio::task::spawn_blocking(moment).await.expect("no panic");
+            if self.repositories.figures().running == 0 || self.server.is_held() {
+                return;
+            }
+        }
     }
 
     /// Waits until this holds, while no time passes.
