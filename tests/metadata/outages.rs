@@ -31,10 +31,12 @@ impl Away {
         }
     }
 
-    fn end(self, world: &World, repo: &Repo) {
+    async fn end(self, world: &World, repo: &Repo) {
         world.serve(&repo.seal());
         world.server.lies(false);
         world.server.release();
+        // What hung until now is answered before its time is over.
+        world.settle().await;
     }
 }
 
@@ -79,7 +81,7 @@ async fn o1_an_older_set_answers_without_a_wait_until_its_bound_and_not_a_second
         assert_eq!(world.repositories.figures().failing, 1);
 
         // Back again: seen as soon as the refusal's short life is over.
-        away.end(&world, &second(&repo));
+        away.end(&world, &second(&repo)).await;
         world.pass(12 * SECOND).await;
         let (answer, _) = world.ask().await;
         assert!(signs(&answer.expect("a new set"), "1.0", "second"), "{away:?}");
@@ -118,7 +120,7 @@ async fn o2_a_source_that_is_away_is_asked_ever_less_and_seen_when_it_is_back() 
         }
         let tries = world.repositories.figures().failed - before;
         assert!((4..=13).contains(&tries), "{away:?}: {tries} in two minutes");
-        away.end(&world, &second(&repo));
+        away.end(&world, &second(&repo)).await;
         // The longest pause, and an attempt that hung until then.
         for _ in 0..26 {
             world.ask().await.0.expect("a set");
@@ -310,8 +312,7 @@ async fn t7_a_role_that_is_served_wrongly_takes_nothing_of_the_set_at_hand() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_told_once_and_what_it_turns_into_again() {
-    let lines = Lines::default();
-    let _logging = lines.clone().logging();
+    Log::start();
     let old = sound();
     let repo = second(&old);
     let world = World::new(&repo, 24 * REFUSE).await;
@@ -323,7 +324,7 @@ async fn an_outage_is_told_once_and_what_it_turns_into_again() {
         }
         world.pass(2 * MINUTE).await;
     }
-    let log = lines.text();
+    let log = Log::text();
     assert_eq!(log.matches("metadata was not updated").count(), 2, "{log}");
     assert_eq!(log.matches("SourceUnavailable").count(), 1, "{log}");
     assert_eq!(log.matches("Rollback").count(), 1, "{log}");
