@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use countersign_verify::policy::Action;
 
 use crate::clock::Clock;
-use crate::metadata::{MemoryError, MemoryStore, Repositories};
+use crate::metadata::{DEFAULT_BYTES, MemoryError, MemoryStore, Repositories};
 use crate::registry::{Registry, RegistryConfig};
 use crate::review::Reviewer;
 use crate::snapshot::Snapshot;
@@ -55,6 +55,10 @@ pub struct ReviewArgs {
     /// A registry that may be contacted though no policy names it literally; may repeat
     #[arg(long, value_name = "HOST")]
     pub registry: Vec<String>,
+    /// Memory for verified metadata, in MiB: beyond it, what is least in use is fetched again when
+    /// it is asked for
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_BYTES >> 20, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub metadata_memory: u64,
     /// A host other than its own that a registry may take its bearer tokens from; may repeat
     #[arg(long, value_name = "REGISTRY=HOST", value_parser = token_host)]
     pub registry_token_host: Vec<(String, String)>,
@@ -82,7 +86,8 @@ impl ReviewArgs {
     /// Builds the reviewer, which remembers in `memory`.
     pub fn reviewer_with(&self, snapshot: Snapshot, memory: MemoryStore) -> Reviewer {
         let clock = Arc::new(Clock::system());
-        let repositories = Repositories::new(memory, Arc::clone(&clock));
+        let bytes = self.metadata_memory << 20;
+        let repositories = Repositories::keeping(bytes, memory, Arc::clone(&clock));
         let registry = Registry::new(self.registry_config());
         Reviewer::new(snapshot, repositories, registry, self.unmatched.into(), clock)
     }

@@ -189,7 +189,6 @@ impl Decide for Arc<Reviewer> {
             return Review::unavailable(request.uses, &Unavailable::PoliciesUnavailable { cause });
         }
         let snapshot = self.snapshot.load_full();
-        let now = self.clock.now();
         let labels = self.labels(&snapshot, request).await;
         let unmatched = self.unmatched;
         let question =
@@ -197,6 +196,8 @@ impl Decide for Arc<Reviewer> {
         let plans: Vec<judge::Plan<'_>> =
             request.uses.iter().map(|usage| question.plan(usage)).collect();
         let evidence = self.gather(&snapshot, &plans, request).await;
+        // Only now: what expired while evidence was gathered proves nothing.
+        let now = self.clock.now();
         let images = plans.into_iter().map(|plan| question.judge(plan, &evidence, now)).collect();
         Review { images }
     }

@@ -14,6 +14,10 @@ const REPOSITORY: &str = "payments/api";
 fn o6_a_thousand_reviews_of_a_cold_image_read_each_file_once() -> Outcome<()> {
     let lab = Lab::start()?;
     let image = lab.trusted(REPOSITORY, "1.4")?;
+    // So that nothing is refreshed in between.
+    let mut source = lab.source(REPOSITORY)?;
+    source.refresh_after = 60;
+    lab.policies.source(&source)?;
     let countersign = lab.countersign("countersign")?;
     let (before, resolved) = (lab.notary.requests()?.len(), lab.registry.requests()?.len());
     let review = reviews::create("payments", &reviews::deployment("app", &image.tagged("1.4")));

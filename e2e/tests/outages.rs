@@ -7,6 +7,8 @@ use countersign_e2e::lab::{Lab, refresh};
 use countersign_e2e::{Context as _, Outcome, reviews};
 
 const REPOSITORY: &str = "payments/api";
+/// `refuseAfterSeconds` of the sources that outages are survived with.
+const REFUSE: Duration = Duration::from_secs(6);
 const ROLES: [&str; 4] = ["timestamp", "snapshot", "targets", "root"];
 
 #[test]
@@ -21,6 +23,66 @@ fn o1_a_server_that_is_down_or_lies_admits_nothing_new_and_recovery_is_seen() ->
         lab.front.set(Mode::Forward);
         eventually(Duration::from_secs(15), || Ok(cold.pod(&image.by_digest())?.0.allowed))?;
     }
+    Ok(())
+}
+
+#[test]
+fn o1_an_outage_is_survived_until_its_bound_and_not_longer() -> Outcome<()> {
+    let lab = Lab::start()?;
+    let image = lab.trusted(REPOSITORY, "1.4")?;
+    let mut source = lab.source(REPOSITORY)?;
+    source.refuse_after = REFUSE.as_secs() as u32;
+    lab.policies.source(&source)?;
+    let countersign = lab.countersign("countersign")?;
+    let pod = reviews::create("payments", &reviews::pod("app", &image.by_digest()));
+    for mode in [Mode::Down, Mode::Garbage, Mode::Silent] {
+        countersign.review("/validate", &pod)?.admitted()?;
+        lab.front.set(mode);
+        let begun = Instant::now();
+        // The set may have been a second old, or as old as the time between two refreshes.
+        while begun.elapsed() < REFUSE - Duration::from_secs(2) {
+            let asked = Instant::now();
+            countersign.review("/validate", &pod)?.admitted()?;
+            let took = asked.elapsed();
+            assert!(took < Duration::from_secs(3), "{mode:?}: {took:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        std::thread::sleep((begun + REFUSE).saturating_duration_since(Instant::now()));
+        countersign.review("/validate", &pod)?.denied_as("SourceStale")?;
+        lab.front.set(Mode::Forward);
+        // What was asked of the silent server hangs for ten seconds.
+        eventually(Duration::from_secs(15), || Ok(countersign.review("/validate", &pod)?.allowed))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn t5_a_frozen_mirror_is_believed_and_one_that_goes_back_is_not() -> Outcome<()> {
+    let lab = Lab::start()?;
+    let image = lab.trusted(REPOSITORY, "1.4")?;
+    let mut source = lab.source(REPOSITORY)?;
+    source.refuse_after = REFUSE.as_secs() as u32;
+    lab.policies.source(&source)?;
+    let countersign = lab.countersign("countersign")?;
+    countersign.pod(&image.by_digest())?.0.admitted()?;
+    let recorded = lab.front.recorded(&image.name);
+    // Its timestamp is good for days: the mirror is as good as the server until then.
+    lab.front.set(Mode::Frozen);
+    std::thread::sleep(REFUSE + Duration::from_secs(1));
+    countersign.pod(&image.by_digest())?.0.admitted()?;
+
+    lab.front.set(Mode::Forward);
+    lab.push_signed(REPOSITORY, "1.5", "1.5")?;
+    refresh();
+    let newer = lab.registry.push(REPOSITORY, "1.5", "1.5")?;
+    countersign.pod(&newer.by_digest())?.0.admitted()?;
+    for (path, bytes) in recorded {
+        lab.front.answer_with(&path, bytes);
+    }
+    refresh();
+    countersign.pod(&newer.by_digest())?.0.admitted()?;
+    std::thread::sleep(REFUSE);
+    countersign.pod(&newer.by_digest())?.0.denied_as("SourceStale")?;
     Ok(())
 }
 

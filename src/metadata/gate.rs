@@ -3,32 +3,60 @@
 use std::sync::Arc;
 
 use countersign_verify::outcome::Unavailable;
+use moka::sync::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::fair::{Place, Places};
 
-/// Updates that run at a time, in the whole process: each may hold tens of MiB while it does.
+/// Updates that reviews wait for and that run at a time, in the whole process: each may hold tens
+/// of MiB while it does.
 const RUNNING: usize = 32;
 
 /// Updates that run or wait for their turn; more are refused at once.
 const ENTERED: usize = 1024;
 
+/// Updates in the background that run at a time, in the whole process. They have turns of their
+/// own: cold work does not keep them waiting, nor they it.
+pub(super) const REFRESHING: usize = 32;
+
+/// The same at one host: one that hangs leaves the others their turns.
+pub(super) const REFRESHING_AT_HOST: usize = 8;
+
+/// Hosts whose turns are counted.
+const HOSTS: u64 = 1_000;
+
 /// Lets a bounded number of updates run, and no host keep all of them.
 #[derive(Debug)]
 pub(super) struct Gate {
+    /// To run or to wait.
     places: Arc<Places<String>>,
     turns: Arc<Places<String>>,
+    refreshes: Arc<Semaphore>,
+    refreshes_at: Cache<String, Arc<Semaphore>>,
 }
 
-/// Held while an update runs.
+/// Held while an update runs that reviews wait for.
 #[derive(Debug)]
 pub(super) struct Turn {
     _place: Place<String>,
     _turn: Place<String>,
 }
 
+/// Held while an update runs in the background.
+#[derive(Debug)]
+pub(super) struct BackgroundTurn {
+    _at_host: OwnedSemaphorePermit,
+    _in_all: OwnedSemaphorePermit,
+}
+
 impl Default for Gate {
     fn default() -> Self {
-        Self { places: Places::new(ENTERED), turns: Places::new(RUNNING) }
+        Self {
+            places: Places::new(ENTERED),
+            turns: Places::new(RUNNING),
+            refreshes: Arc::new(Semaphore::new(REFRESHING)),
+            refreshes_at: Cache::new(HOSTS),
+        }
     }
 }
 
@@ -37,5 +65,15 @@ impl Gate {
     pub(super) async fn enter(&self, host: &str) -> Result<Turn, Unavailable> {
         let place = self.places.try_take(host.to_owned()).ok_or(Unavailable::Overloaded)?;
         Ok(Turn { _place: place, _turn: self.turns.take(host.to_owned()).await })
+    }
+
+    /// Waits for a turn in the background, as long as it takes; `None` where there are no more.
+    pub(super) async fn enter_background(&self, host: &str) -> Option<BackgroundTurn> {
+        let new = || Arc::new(Semaphore::new(REFRESHING_AT_HOST));
+        let at_host = self.refreshes_at.get_with_by_ref(host, new);
+        // The host's first: who waits for a slow host holds no other host's turn.
+        let at_host = at_host.acquire_owned().await.ok()?;
+        let in_all = Arc::clone(&self.refreshes).acquire_owned().await.ok()?;
+        Some(BackgroundTurn { _at_host: at_host, _in_all: in_all })
     }
 }

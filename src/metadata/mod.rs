@@ -1,8 +1,12 @@
-//! Live repositories: fetched, verified, swapped in whole, and what is remembered of them.
+//! Live repositories: fetched, verified, swapped in whole, kept fresh, and what is remembered of
+//! them.
 
+mod figures;
 mod gate;
 mod memory;
 mod notary;
+mod refresh;
+mod set;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,17 +23,31 @@ use crate::clock::Clock;
 use crate::http::{Basic, Endpoint, EndpointConfig, EndpointError};
 use crate::singleflight::SingleFlight;
 
+use figures::Counts;
+pub use figures::Figures;
 use gate::Gate;
 pub use memory::{MemoryError, MemoryStore};
 pub(crate) use memory::{Place, Remembered};
+use notary::Fetched;
+use set::{Attention, Set};
 
 /// How long one update of a repository may take once it has begun, whoever waits for it and for
 /// how long; and how long it may wait for its turn.
 const UPDATE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of metadata kept at hand, as files: what is made of them is a few times larger. A
-/// repository has kilobytes, so these are thousands.
-const KEPT_BYTES: u64 = 256 << 20;
+/// How long a review waits for the refresh of a set that could answer without it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the refusal of a failed update is given again where nothing else can answer: a source
+/// that is back, or a repository that has been signed, is seen within it.
+const NEGATIVE_LIFE: Duration = Duration::from_secs(1);
+
+/// Refusals that are given again.
+const REFUSALS: u64 = 10_000;
+
+/// Memory for the sets at hand, in bytes, where nothing else is configured. A repository has
+/// kilobytes, so these are thousands.
+pub const DEFAULT_BYTES: u64 = 256 << 20;
 
 /// Connections to sources kept at hand.
 const ENDPOINTS: u64 = 1_000;
@@ -55,11 +73,6 @@ impl Live {
     }
 }
 
-struct Entry {
-    repository: Arc<Repository>,
-    complete: Instant,
-}
-
 /// The verified metadata of every repository in use. Cheap to clone.
 #[derive(Clone)]
 pub struct Repositories {
@@ -67,104 +80,203 @@ pub struct Repositories {
 }
 
 struct Shared {
-    entries: Cache<Key, Arc<Entry>>,
+    sets: Cache<Key, Arc<Set>>,
+    refusals: Cache<Key, (Instant, Refusal)>,
     flights: SingleFlight<Key, Result<Arc<Repository>, Refusal>>,
     endpoints: Cache<[u8; 32], Endpoint>,
     memory: MemoryStore,
     gate: Gate,
+    counts: Counts,
     clock: Arc<Clock>,
 }
 
 impl Repositories {
-    /// Remembers in `memory` and reads the time from `clock`.
+    /// Remembers in `memory` and reads the time from `clock`; keeps [`DEFAULT_BYTES`].
     pub fn new(memory: MemoryStore, clock: Arc<Clock>) -> Self {
+        Self::keeping(DEFAULT_BYTES, memory, clock)
+    }
+
+    /// The same, with about so many bytes of memory for the sets at hand.
+    pub fn keeping(bytes: u64, memory: MemoryStore, clock: Arc<Clock>) -> Self {
+        let weight = |_: &Key, set: &Arc<Set>| set.weight();
         let shared = Shared {
-            entries: kept(KEPT_BYTES),
+            sets: Cache::builder().max_capacity(bytes).weigher(weight).build(),
+            refusals: Cache::new(REFUSALS),
             flights: SingleFlight::default(),
             endpoints: Cache::new(ENDPOINTS),
             memory,
             gate: Gate::default(),
+            counts: Counts::default(),
             clock,
         };
         Self { shared: Arc::new(shared) }
     }
 
-    /// The repository's metadata where it is at hand, recent enough and unexpired. No I/O.
+    /// The repository's metadata where it is at hand, unexpired, and recent enough or not to be
+    /// had anew at the moment. No I/O. Whoever asks keeps it fresh.
     pub fn current(&self, live: &Live) -> Option<Arc<Repository>> {
-        self.shared.current(live)
+        let set = self.shared.sets.get(&live.key())?;
+        let now = Instant::now();
+        set.attention.is_paid(&live.source, now);
+        set.is_current(&live.source, now, self.shared.clock.now())
+            .then(|| Arc::clone(&set.repository))
     }
 
     /// Fetches and verifies the repository's metadata. Callers at the same time share one update,
-    /// which goes on when they no longer wait.
+    /// which goes on when they no longer wait. While updates fail, or take long, an older set
+    /// answers for as long as it may.
     pub async fn update(&self, live: &Live) -> Result<Arc<Repository>, Refusal> {
+        if let Some(refusal) = self.shared.refused(live) {
+            return Err(refusal);
+        }
         let shared = Arc::clone(&self.shared);
         let wanted = live.clone();
-        let update = move || async move { shared.update(wanted).await };
-        self.shared
-            .flights
-            .run(live.key(), update)
-            .await
-            .unwrap_or_else(|stopped| Err(unavailable(live, &stopped).into()))
+        let update = move || async move { shared.asked(&wanted).await };
+        let update = self.shared.flights.run(live.key(), update);
+        let done = match self.without_update(live) {
+            None => update.await,
+            Some(_) => match timeout(PATIENCE, update).await {
+                Ok(done) => done,
+                Err(_) => return self.shared.excused(live),
+            },
+        };
+        done.unwrap_or_else(|stopped| Err(unavailable(live, &stopped).into()))
     }
-}
 
-/// Keeps repositories by the bytes of their files.
-fn kept(bytes: u64) -> Cache<Key, Arc<Entry>> {
-    let weight =
-        |_: &Key, entry: &Arc<Entry>| u32::try_from(entry.repository.bytes()).unwrap_or(u32::MAX);
-    Cache::builder().max_capacity(bytes).weigher(weight).build()
+    /// What is to be answered if no update ends in time: the set at hand, or that it is too old;
+    /// `None` where there is none.
+    pub fn without_update(&self, live: &Live) -> Option<Result<Arc<Repository>, Refusal>> {
+        self.shared.without_update(live)
+    }
+
+    /// How the sets at hand are.
+    pub fn figures(&self) -> Figures {
+        self.shared.figures()
+    }
 }
 
 impl Shared {
-    fn current(&self, live: &Live) -> Option<Arc<Repository>> {
-        let entry = self.entries.get(&live.key())?;
-        let recent = entry.complete.elapsed() < live.source.refresh_after;
-        let unexpired = self.clock.now() < entry.repository.expires();
-        (recent && unexpired).then(|| Arc::clone(&entry.repository))
+    fn without_update(&self, live: &Live) -> Option<Result<Arc<Repository>, Refusal>> {
+        let set = self.sets.get(&live.key())?;
+        set.without_update(&live.source, Instant::now(), self.clock.now())
     }
 
-    async fn update(&self, live: Live) -> Result<Arc<Repository>, Refusal> {
-        // Whoever asked just after the last update ended finds its result.
-        if let Some(current) = self.current(&live) {
-            return Ok(current);
+    /// The refusal of an update that has just failed.
+    fn refused(&self, live: &Live) -> Option<Refusal> {
+        let (since, refusal) = self.refusals.get(&live.key())?;
+        (since.elapsed() < NEGATIVE_LIFE).then_some(refusal)
+    }
+
+    /// What is answered where an update takes long; who asks next does not wait for it again.
+    fn excused(&self, live: &Live) -> Result<Arc<Repository>, Refusal> {
+        if let Some(set) = self.sets.get(&live.key()) {
+            set.excuse(Instant::now(), UPDATE_TIMEOUT);
         }
-        let waited = timeout(UPDATE_TIMEOUT, self.gate.enter(live.source.url.authority()));
-        let _turn = waited.await.unwrap_or(Err(Unavailable::Overloaded))?;
-        let begun = Instant::now();
-        match self.fetch(&live, begun + UPDATE_TIMEOUT).await {
-            Ok(repository) => {
-                let repository = Arc::new(repository);
-                // A role that could not be fetched may be there for the next review.
-                if repository.is_complete() {
-                    self.keep(&live, Arc::clone(&repository), begun);
-                }
+        self.without_update(live).unwrap_or(Err(Unavailable::DeadlineExceeded.into()))
+    }
+
+    /// An update that a review waits for.
+    async fn asked(self: &Arc<Self>, live: &Live) -> Result<Arc<Repository>, Refusal> {
+        // Whoever asked just after the last update ended finds its result.
+        if let Some(set) = self.sets.get(&live.key())
+            && set.is_current(&live.source, Instant::now(), self.clock.now())
+        {
+            return Ok(Arc::clone(&set.repository));
+        }
+        let waited = timeout(UPDATE_TIMEOUT, self.gate.enter(live.source.url.authority())).await;
+        match waited.unwrap_or(Err(Unavailable::Overloaded)) {
+            Ok(_turn) => self.renew(live).await,
+            Err(overloaded) => self.without_update(live).unwrap_or(Err(overloaded.into())),
+        }
+    }
+
+    /// An update, and what is answered after it, however it ends. Never extends trust: only a
+    /// complete update makes the set at hand younger.
+    async fn renew(self: &Arc<Self>, live: &Live) -> Result<Arc<Repository>, Refusal> {
+        let (begun, _running) = (Instant::now(), self.counts.begun());
+        let before = self.sets.get(&live.key());
+        match self.fetch(live, before.as_deref(), begun + UPDATE_TIMEOUT).await {
+            Ok(Fetched::New(new)) if new.repository.is_complete() => {
+                self.counts.updated();
+                let repository = Arc::new(new.repository);
+                self.put(live, Arc::clone(&repository), Arc::new(new.files), begun);
                 Ok(repository)
             }
-            Err(refusal) => {
-                tracing::warn!(
-                    source = live.source.name,
-                    repository = live.repository,
-                    code = refusal.code(),
-                    cause = cause(&refusal),
-                    "metadata was not updated"
-                );
-                Err(refusal)
+            Ok(Fetched::Unchanged(set)) => {
+                self.counts.unchanged();
+                self.put(live, Arc::clone(&set.repository), Arc::clone(&set.files), begun);
+                Ok(Arc::clone(&set.repository))
             }
+            // A role that could not be fetched may be there for the next review.
+            Ok(Fetched::New(new)) => {
+                let cause = "a delegated role could not be read";
+                self.failed(live, "SourceUnavailable", cause);
+                match self.without_update(live) {
+                    Some(Ok(older)) => Ok(older),
+                    _ => Ok(Arc::new(new.repository)),
+                }
+            }
+            Err(refusal) => {
+                self.failed(live, refusal.code(), &cause(&refusal));
+                let answer = self.without_update(live).unwrap_or(Err(refusal));
+                if let Err(refusal) = &answer {
+                    self.refusals.insert(live.key(), (Instant::now(), refusal.clone()));
+                }
+                answer
+            }
+        }
+    }
+
+    fn failed(&self, live: &Live, code: &'static str, cause: &str) {
+        self.counts.failed();
+        let set = self.sets.get(&live.key());
+        let is_news = set.is_none_or(|set| set.failed(Instant::now(), code));
+        let (source, repository) = (&live.source.name, &live.repository);
+        // An outage is told once a set, not once an attempt; what it turns into, again.
+        if is_news {
+            tracing::warn!(source, repository, code, cause, "metadata was not updated");
+        } else {
+            tracing::debug!(source, repository, code, cause, "metadata was not updated");
         }
     }
 
     /// Swaps a set in, and tells the warnings that the one before did not have.
-    fn keep(&self, live: &Live, repository: Arc<Repository>, complete: Instant) {
+    fn put(
+        self: &Arc<Self>,
+        live: &Live,
+        repository: Arc<Repository>,
+        files: Arc<set::Kept>,
+        complete: Instant,
+    ) {
         let key = live.key();
-        let before = self.entries.get(&key);
-        let told = before.as_ref().map_or(&[][..], |entry| entry.repository.warnings());
+        let before = self.sets.get(&key);
+        let told = before.as_ref().map_or(&[][..], |set| set.repository.warnings());
+        let (source, name) = (&live.source.name, &live.repository);
         for warning in repository.warnings().iter().filter(|warning| !told.contains(warning)) {
-            tracing::warn!(source = live.source.name, repository = live.repository, "{warning}");
+            tracing::warn!(source, repository = name, "{warning}");
         }
-        self.entries.insert(key, Arc::new(Entry { repository, complete }));
+        if before.as_ref().is_some_and(|set| set.failures() > 0) {
+            tracing::info!(source, repository = name, "metadata is updated again");
+        }
+        let attention = before.map(|set| Arc::clone(&set.attention));
+        let is_new = attention.is_none();
+        let attention =
+            attention.unwrap_or_else(|| Arc::new(Attention::new(&live.source, Instant::now())));
+        let set = Set::new(live.clone(), repository, files, complete, Arc::clone(&attention));
+        self.sets.insert(key.clone(), Arc::new(set));
+        if is_new {
+            let (shared, cared_for) = (Arc::downgrade(self), Arc::downgrade(&attention));
+            let keeper = tokio::spawn(refresh::keep(shared, key, cared_for));
+            attention.keep_by(keeper.abort_handle());
+        }
     }
 
-    async fn fetch(&self, live: &Live, deadline: Instant) -> Result<Repository, Refusal> {
+    async fn fetch<'s>(
+        &self,
+        live: &Live,
+        at_hand: Option<&'s Set>,
+        deadline: Instant,
+    ) -> Result<Fetched<'s>, Refusal> {
         let pin = live.source.pins.find(&live.repository)?;
         if let Some(why) = &live.source.connection.unread {
             return Err(unavailable(live, why).into());
@@ -178,16 +290,23 @@ impl Shared {
         let remembered = self.load(live, &place).await?;
         let update = notary::Fetch::new(&endpoint, live, pin, deadline);
         let now = self.clock.now();
-        let (memory, verified) = update.run(&remembered.memory, now).await;
+        let (memory, fetched) = update.run(&remembered.memory, at_hand, now).await;
         // Every verified step sticks, also of an update that fails later on, and before the new
         // set answers.
         let newest = self.raise(live, &place, &remembered, memory).await?;
-        let repository = verified?;
-        if repository.superseded_by(&newest) {
-            let cause = "another process has verified newer metadata than was fetched; try again";
-            return Err(unavailable(live, &cause).into());
+        let fetched = fetched.and_then(|fetched| match fetched {
+            Fetched::New(new) if new.repository.superseded_by(&newest) => {
+                let cause =
+                    "another process has verified newer metadata than was fetched; try again";
+                Err(unavailable(live, &cause).into())
+            }
+            fetched => Ok(fetched),
+        });
+        let replaced = matches!(&fetched, Ok(Fetched::New(new)) if new.repository.is_complete());
+        if !replaced && at_hand.is_some_and(|set| set.repository.superseded_by(&newest)) {
+            self.sets.invalidate(&live.key());
         }
-        Ok(repository)
+        fetched
     }
 
     async fn load(&self, live: &Live, place: &Place) -> Result<Remembered, Unavailable> {

@@ -13,7 +13,12 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Live;
+use super::set::{Kept, Set};
 use crate::http::{Ask, Endpoint, FetchError};
+
+const ROOT: &str = "root";
+const TIMESTAMP: &str = "timestamp";
+const SNAPSHOT: &str = "snapshot";
 
 /// One update of one repository.
 pub(super) struct Fetch<'a> {
@@ -24,8 +29,23 @@ pub(super) struct Fetch<'a> {
     scope: String,
 }
 
-/// The newest files, fetched side by side before it is known which of them belong together.
+/// The newest files, fetched side by side before it is known which of them belong together; or
+/// those at hand.
 type Files = HashMap<String, Result<Bytes, FetchError>>;
+
+/// How an update ended.
+pub(super) enum Fetched<'s> {
+    /// With the set at hand: one file was fetched, and it is as it was.
+    Unchanged(&'s Set),
+    /// With a new set.
+    New(Box<New>),
+}
+
+/// A verified repository, and its files.
+pub(super) struct New {
+    pub(super) repository: Repository,
+    pub(super) files: Kept,
+}
 
 impl<'a> Fetch<'a> {
     pub(super) fn new(
@@ -39,23 +59,38 @@ impl<'a> Fetch<'a> {
     }
 
     /// The verified repository or why there is none, and what is to be remembered either way.
-    pub(super) async fn run(
+    pub(super) async fn run<'s>(
         &self,
         remembered: &Memory,
+        at_hand: Option<&'s Set>,
         now: Timestamp,
-    ) -> (Memory, Result<Repository, Refusal>) {
+    ) -> (Memory, Result<Fetched<'s>, Refusal>) {
         let mut memory = remembered.clone();
+        if let Some(set) = at_hand {
+            let timestamp = match self.get(TIMESTAMP, limits::TIMESTAMP_BYTES).await {
+                Ok(timestamp) => timestamp,
+                Err(error) => return (memory, Err(self.refused(TIMESTAMP, &error))),
+            };
+            if set.repository.is_confirmed_by(&timestamp, remembered, now) {
+                return (memory, Ok(Fetched::Unchanged(set)));
+            }
+            let mut files: Files =
+                set.files.iter().map(|(role, file)| (role.clone(), Ok(file.clone()))).collect();
+            files.insert(TIMESTAMP.to_owned(), Ok(timestamp));
+            // Where a newer root is needed, or anything else is wrong, everything is fetched anew.
+            let attempt = self.attempt(&mut memory, &files, now).await;
+            if let Ok(Some(new)) = attempt {
+                return (memory, Ok(Fetched::New(new)));
+            }
+        }
         // The snapshot may name a newer root than the one that was fetched beside it: once, the
         // files are fetched again together.
-        for last_try in [false, true] {
-            let mut update = Update::new(self.pin, &self.live.repository, memory.clone(), now);
-            let attempt = self.attempt(&mut update).await;
-            memory = update.memory().clone();
-            match attempt {
+        for _ in 0..2 {
+            let files = self.newest().await;
+            match self.attempt(&mut memory, &files, now).await {
+                Ok(None) => {}
+                Ok(Some(new)) => return (memory, Ok(Fetched::New(new))),
                 Err(refusal) => return (memory, Err(refusal)),
-                Ok(SnapshotStep::Trusted) => return (memory, update.finish()),
-                Ok(SnapshotStep::RootChanged) if last_try => break,
-                Ok(SnapshotStep::RootChanged) => {}
             }
         }
         let denial = Denial::MalformedMetadata {
@@ -65,31 +100,62 @@ impl<'a> Fetch<'a> {
         (memory, Err(denial.into()))
     }
 
-    async fn attempt(&self, update: &mut Update<'_>) -> Result<SnapshotStep, Refusal> {
-        let files = self.newest().await;
-        let mut step = update.root(&self.take(&files, "root")?)?;
+    /// One update with these files; `None` where the snapshot names another root. What it
+    /// verifies is remembered, however it ends.
+    async fn attempt(
+        &self,
+        memory: &mut Memory,
+        files: &Files,
+        now: Timestamp,
+    ) -> Result<Option<Box<New>>, Refusal> {
+        let mut update = Update::new(self.pin, &self.live.repository, memory.clone(), now);
+        let verified = self.verify(&mut update, files).await;
+        *memory = update.memory().clone();
+        let Some(files) = verified? else { return Ok(None) };
+        Ok(Some(Box::new(New { repository: update.finish()?, files })))
+    }
+
+    /// Gives the update its files in their order; those that it took, or `None` where the snapshot
+    /// names another root.
+    async fn verify(
+        &self,
+        update: &mut Update<'_>,
+        files: &Files,
+    ) -> Result<Option<Kept>, Refusal> {
+        let mut taken = Kept::new();
+        // A copy, as long as the file: what was read may lie in a larger piece of memory.
+        let mut keep = |role: &str, file: &Bytes| {
+            drop(taken.insert(role.to_owned(), Bytes::copy_from_slice(file)));
+        };
+        let root = self.take(files, ROOT)?;
+        let mut step = update.root(&root)?;
         while let RootStep::Needs(versions) = step {
             step = update.older_roots(self.older_roots(versions).await?)?;
         }
-        update.timestamp(&self.take(&files, "timestamp")?)?;
-        let wanted = update.snapshot_file().ok_or_else(|| missing("snapshot"))?;
-        let snapshot = self.exact("snapshot", &wanted, &files, limits::SNAPSHOT_BYTES).await?;
+        keep(ROOT, &root);
+        update.timestamp(&self.take(files, TIMESTAMP)?)?;
+        let wanted = update.snapshot_file().ok_or_else(|| missing(SNAPSHOT))?;
+        let snapshot = self.exact(SNAPSHOT, &wanted, files, limits::SNAPSHOT_BYTES).await?;
         if let SnapshotStep::RootChanged = update.snapshot(&snapshot)? {
-            return Ok(SnapshotStep::RootChanged);
+            return Ok(None);
         }
+        keep(SNAPSHOT, &snapshot);
         loop {
             let wanted = update.wanted_roles();
             if wanted.is_empty() {
-                return Ok(SnapshotStep::Trusted);
+                return Ok(Some(taken));
             }
             let fetched = join_all(
                 wanted
                     .iter()
-                    .map(|(role, meta)| self.exact(role, meta, &files, limits::TARGETS_BYTES)),
+                    .map(|(role, meta)| self.exact(role, meta, files, limits::TARGETS_BYTES)),
             )
             .await;
             for ((role, _), file) in wanted.iter().zip(fetched) {
                 update.role(role, file.as_deref().map_err(Clone::clone));
+                if let Ok(file) = &file {
+                    keep(role, file);
+                }
             }
         }
     }
@@ -99,9 +165,9 @@ impl<'a> Fetch<'a> {
         let roles = self.live.roles.iter().map(String::as_str);
         let roles = BTreeSet::from_iter(roles.chain([TARGETS, RELEASES]));
         let first = [
-            ("root", limits::ROOT_BYTES),
-            ("timestamp", limits::TIMESTAMP_BYTES),
-            ("snapshot", limits::SNAPSHOT_BYTES),
+            (ROOT, limits::ROOT_BYTES),
+            (TIMESTAMP, limits::TIMESTAMP_BYTES),
+            (SNAPSHOT, limits::SNAPSHOT_BYTES),
         ];
         let roles = roles.into_iter().map(|role| (role, limits::SPECULATIVE_TARGETS_BYTES));
         let all = first.into_iter().chain(roles);
@@ -176,7 +242,7 @@ impl<'a> Fetch<'a> {
     /// lack of it.
     fn refused(&self, file: &str, error: &FetchError) -> Refusal {
         match (file, error) {
-            ("root", FetchError::NotFound) => Denial::Unsigned {
+            (ROOT, FetchError::NotFound) => Denial::Unsigned {
                 wanted: format!("repository {}", self.live.repository),
                 looked_in: vec![format!("TrustSource \"{}\"", self.live.source.name)],
             }

@@ -152,9 +152,10 @@ impl Reviewer {
 
     async fn verified(&self, live: &Live, deadline: Instant) -> Verified {
         let updated = self.repositories.update(live);
-        timeout_at(deadline, updated)
-            .await
-            .unwrap_or_else(|_| Err(Unavailable::DeadlineExceeded.into()))
+        timeout_at(deadline, updated).await.unwrap_or_else(|_| {
+            let at_hand = self.repositories.without_update(live);
+            at_hand.unwrap_or(Err(Unavailable::DeadlineExceeded.into()))
+        })
     }
 
     /// The metadata at hand that a review rested on, for telling it.

@@ -13,6 +13,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Lines;
+use super::freshness::Freshness;
+use crate::metadata::Repositories;
 use crate::review::Review;
 use countersign_verify::outcome::Finding;
 use countersign_verify::policy::Action;
@@ -186,6 +188,11 @@ impl Metrics {
     /// Counts the lines that `lines` has dropped.
     pub fn watch_lines(registry: &mut Registry, lines: &Lines) {
         registry.register_collector(Box::new(DroppedLines(lines.clone())));
+    }
+
+    /// Counts how metadata is kept fresh.
+    pub fn watch_repositories(registry: &mut Registry, repositories: &Repositories) {
+        registry.register_collector(Box::new(Freshness(repositories.clone())));
     }
 
     /// One request was answered. `code` is empty where nothing was refused.

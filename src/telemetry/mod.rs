@@ -1,6 +1,7 @@
 //! Logs and metrics, from the one decision value.
 
 mod decision;
+mod freshness;
 mod lines;
 mod metrics;
 

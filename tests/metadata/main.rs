@@ -8,11 +8,15 @@ mod builder;
 #[path = "../../verify/tests/notary/signer.rs"]
 mod signer;
 
+mod freshness;
+mod outages;
 mod server;
+mod world;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use countersign::api::{Connection, Source};
@@ -147,13 +151,28 @@ async fn a_set_that_lacks_a_role_for_the_moment_is_not_kept() {
     assert!(repositories.current(&live).is_some());
 }
 
-/// The lines of a log.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
-impl io::Write for Lines {
+/// What the test on this thread logs. One subscriber for all of them: an event that was first
+/// reached where there is none is never told to one that another thread has.
+struct Log;
+
+impl Log {
+    fn start() {
+        static START: Once = Once::new();
+        START.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| Self).init());
+    }
+
+    fn text() -> String {
+        LOG.with_borrow(|bytes| String::from_utf8(bytes.clone()).expect("text"))
+    }
+}
+
+impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("lines").extend_from_slice(bytes);
+        LOG.with_borrow_mut(|log| log.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -164,12 +183,7 @@ impl io::Write for Lines {
 
 #[tokio::test]
 async fn a_pin_that_is_behind_is_logged_once() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
-
+    Log::start();
     let keys = [0; 2].map(|_| Signer::x509(Kind::P256, &Cert::named(GUN)));
     let mut repo = Repo::with_keys(keys[0].clone(), [Kind::P256; 3].map(Signer::new));
     let mut root = repo.root(2, &[keys[1].clone()], 1);
@@ -183,6 +197,6 @@ async fn a_pin_that_is_behind_is_logged_once() {
     for _ in 0..2 {
         repositories.update(&live).await.expect("verified");
     }
-    let log = String::from_utf8(lines.0.lock().expect("lines").clone()).expect("text");
+    let log = Log::text();
     assert_eq!(log.matches("is behind").count(), 1, "{log}");
 }

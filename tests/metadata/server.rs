@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -24,7 +25,10 @@ pub(crate) struct Server {
 struct Shared {
     files: Mutex<HashMap<String, Vec<u8>>>,
     asked: Mutex<Vec<String>>,
+    garbage: AtomicBool,
     held: watch::Sender<bool>,
+    answering: AtomicUsize,
+    most_at_once: AtomicUsize,
 }
 
 impl Server {
@@ -42,9 +46,15 @@ impl Server {
         format!("http://{}", self.address).parse().expect("a URL")
     }
 
-    /// Has the files, also by their hashes.
+    /// Has the files, also by their hashes, and no others.
     pub(crate) fn serve(&self, gun: &str, files: &Files) {
-        let mut all = HashMap::new();
+        self.has_nothing();
+        self.serve_too(gun, files);
+    }
+
+    /// Has the files too.
+    pub(crate) fn serve_too(&self, gun: &str, files: &Files) {
+        let mut all = self.shared.files.lock().expect("files");
         let mut add = |name: &str, bytes: &[u8]| {
             let path = |name: &str| format!("/v2/{gun}/_trust/tuf/{name}.json");
             let hash: String = sha256(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -56,12 +66,25 @@ impl Server {
         add("timestamp", &files.timestamp);
         add("snapshot", &files.snapshot);
         files.roles.iter().for_each(|(role, bytes)| add(role, bytes));
-        *self.shared.files.lock().expect("files") = all;
+    }
+
+    /// Answers 404 to everything.
+    pub(crate) fn has_nothing(&self) {
+        self.shared.files.lock().expect("files").clear();
+    }
+
+    /// Answers 200 with bytes that are no metadata to everything, or no longer.
+    pub(crate) fn lies(&self, lies: bool) {
+        self.shared.garbage.store(lies, Ordering::SeqCst);
     }
 
     /// Answers nothing until it is released.
     pub(crate) fn hold(&self) {
         self.shared.held.send_replace(true);
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        *self.shared.held.borrow()
     }
 
     pub(crate) fn release(&self) {
@@ -72,11 +95,32 @@ impl Server {
     pub(crate) fn asked(&self) -> Vec<String> {
         self.shared.asked.lock().expect("asked").clone()
     }
+
+    /// The names of the files asked for since the last call, in order.
+    pub(crate) fn asked_since(&self) -> Vec<String> {
+        let asked = std::mem::take(&mut *self.shared.asked.lock().expect("asked"));
+        let name = |path: &String| {
+            let (_, file) = path.split_once("/_trust/tuf/").expect("a file of a repository");
+            file.trim_end_matches(".json").to_owned()
+        };
+        asked.iter().map(name).collect()
+    }
+
+    /// Most requests that were under way at once so far.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.shared.most_at_once.load(Ordering::SeqCst)
+    }
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
     shared.asked.lock().expect("asked").push(uri.path().to_owned());
+    let now = shared.answering.fetch_add(1, Ordering::SeqCst) + 1;
+    shared.most_at_once.fetch_max(now, Ordering::SeqCst);
     let _ = shared.held.subscribe().wait_for(|held| !held).await;
+    shared.answering.fetch_sub(1, Ordering::SeqCst);
+    if shared.garbage.load(Ordering::SeqCst) {
+        return "<html>It works!</html>".into_response();
+    }
     let file = shared.files.lock().expect("files").get(uri.path()).cloned();
     file.map_or_else(|| StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response)
 }

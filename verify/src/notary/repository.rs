@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::metadata::Entry;
 use super::role::{Delegation, TARGETS};
 use super::root::TrustedRoot;
-use super::{Floor, Memory};
+use super::{Floor, Memory, RootFloor};
 use crate::outcome::{Denial, KeyFingerprint, Refusal};
 
 /// A repository's verified metadata at one moment. Only a finished [`super::Update`] makes one.
@@ -25,7 +25,10 @@ pub struct Repository {
 pub(super) struct Base {
     pub(super) root: Standing,
     pub(super) timestamp: Standing,
+    pub(super) timestamp_sha256: [u8; 32],
     pub(super) snapshot: Standing,
+    /// Whether every role's file was given as the snapshot lists it.
+    pub(super) is_complete: bool,
 }
 
 /// How a verified file stands.
@@ -126,7 +129,7 @@ impl Repository {
 
     /// When the first of root, timestamp, snapshot and `targets` expires.
     pub fn expires(&self) -> Timestamp {
-        let Base { root, timestamp, snapshot } = &self.base;
+        let Base { root, timestamp, snapshot, .. } = &self.base;
         let earliest = root.expires.min(timestamp.expires).min(snapshot.expires);
         match self.roles.get(TARGETS) {
             Some(RoleState::Good(targets)) => earliest.min(targets.standing.expires),
@@ -136,7 +139,7 @@ impl Repository {
 
     /// Every role, good or bad: root, timestamp, snapshot, then `targets` and its delegations.
     pub fn roles(&self) -> impl Iterator<Item = RoleInfo> {
-        let Base { root, timestamp, snapshot } = &self.base;
+        let Base { root, timestamp, snapshot, .. } = &self.base;
         let base = [("root", root), ("timestamp", timestamp), ("snapshot", snapshot)];
         let base = base.into_iter().map(|(name, standing)| RoleInfo {
             name: name.to_owned(),
@@ -152,11 +155,21 @@ impl Repository {
         }))
     }
 
-    /// Whether every role's file could be fetched: where not, another update may tell more.
+    /// Whether every role's file was had as the snapshot lists it: where not, because it could not
+    /// be fetched or other bytes were served, another update may tell more.
     pub fn is_complete(&self) -> bool {
-        let unavailable =
-            |state: &RoleState| matches!(state, RoleState::Bad(Refusal::Unavailable(_)));
-        !self.roles.values().any(unavailable)
+        self.base.is_complete
+    }
+
+    /// Whether an update that begins with this `timestamp.json` would end in this very set: it is
+    /// the one that this rests on, byte for byte, and neither what is remembered nor the time says
+    /// otherwise. It lists the snapshot by its hash, and that one the root and every role, so a
+    /// change of any of them would have changed it. Says `false` where only an update can tell.
+    pub fn is_confirmed_by(&self, timestamp: &[u8], remembered: &Memory, now: Timestamp) -> bool {
+        self.base.is_complete
+            && self.memory == *remembered
+            && now < self.expires()
+            && self.base.timestamp_sha256 == super::sha256(timestamp)
     }
 
     /// What an admin should know, one sentence each.
@@ -169,12 +182,20 @@ impl Repository {
         &self.memory
     }
 
-    /// Whether a newer root or timestamp has been verified than this rests on: then it must not
-    /// answer any more.
+    /// Whether something newer has been verified than this rests on, or another root of the same
+    /// version: then it must not answer any more. What is older, or was forgotten, says nothing.
     pub fn superseded_by(&self, memory: &Memory) -> bool {
-        let timestamp =
-            |memory: &Memory| -> Option<Floor> { memory.roles.get("timestamp").cloned() };
-        self.memory.root != memory.root || timestamp(&self.memory) != timestamp(memory)
+        let (own, other) = (&self.memory, memory);
+        let forked = |own: &RootFloor, other: &RootFloor| {
+            own.version == other.version && own.sha256 != other.sha256
+        };
+        if own.root.as_ref().zip(other.root.as_ref()).is_some_and(|(own, other)| forked(own, other))
+        {
+            return true;
+        }
+        let newest = own.clone().merged(other.clone());
+        let passed = |(role, floor): (&String, &Floor)| newest.roles.get(role) != Some(floor);
+        newest.root != own.root || own.roles.iter().any(passed)
     }
 }
 

@@ -47,14 +47,24 @@ pub struct Update<'p> {
     now: Timestamp,
     walk: Option<Walk>,
     root: Option<TrustedRoot>,
-    timestamp: Option<(Standing, FileMeta)>,
+    timestamp: Option<VerifiedTimestamp>,
     snapshot: Option<(Standing, BTreeMap<String, FileMeta>)>,
     roles: BTreeMap<String, RoleState>,
     wanted: BTreeMap<String, Pending>,
+    /// Whether some role's file, as the snapshot lists it, was not given.
+    lacks_files: bool,
     /// Delegations loaded or to be loaded.
     delegations: usize,
     /// The lengths of the verified files but the root, summed up.
     bytes: u64,
+}
+
+/// A verified timestamp, the snapshot that it lists, and its own bytes' sha256.
+#[derive(Debug)]
+struct VerifiedTimestamp {
+    standing: Standing,
+    snapshot: FileMeta,
+    sha256: [u8; 32],
 }
 
 /// A role that can be loaded now.
@@ -79,6 +89,7 @@ impl<'p> Update<'p> {
             snapshot: None,
             roles: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            lacks_files: false,
             delegations: 0,
             bytes: 0,
         }
@@ -158,14 +169,15 @@ impl<'p> Update<'p> {
             .remove(SNAPSHOT)
             .ok_or_else(|| malformed(TIMESTAMP, "it does not list the snapshot"))?;
         check_length(SNAPSHOT, snapshot.length, limits::SNAPSHOT_BYTES)?;
-        self.timestamp = Some((standing, snapshot));
+        let sha256 = super::sha256(bytes);
+        self.timestamp = Some(VerifiedTimestamp { standing, snapshot, sha256 });
         self.bytes += bytes.len() as u64;
         Ok(())
     }
 
     /// The snapshot that the timestamp lists.
     pub fn snapshot_file(&self) -> Option<FileMeta> {
-        self.timestamp.as_ref().map(|(_, file)| file.clone())
+        self.timestamp.as_ref().map(|timestamp| timestamp.snapshot.clone())
     }
 
     /// Takes the snapshot.
@@ -174,11 +186,11 @@ impl<'p> Update<'p> {
     /// Where it is not the one that the timestamp lists, malformed, not signed as the root says,
     /// older than one seen before, or expired.
     pub fn snapshot(&mut self, bytes: &[u8]) -> Result<SnapshotStep, Denial> {
-        let (Some(root), Some((_, file)), None) = (&self.root, &self.timestamp, &self.snapshot)
+        let (Some(root), Some(timestamp), None) = (&self.root, &self.timestamp, &self.snapshot)
         else {
             return Err(out_of_order(SNAPSHOT));
         };
-        file.check(SNAPSHOT, bytes, TIMESTAMP)?;
+        timestamp.snapshot.check(SNAPSHOT, bytes, TIMESTAMP)?;
         let envelope = Envelope::read(SNAPSHOT, bytes, limits::SNAPSHOT_BYTES)?;
         let listing = Listing::read(&envelope, "Snapshot")?;
         let listed = listing.meta.get("root");
@@ -205,6 +217,7 @@ impl<'p> Update<'p> {
     /// its refusal, and harms those lookups only whose path it is on. Others are ignored.
     pub fn role(&mut self, role: &str, file: Result<&[u8], Unavailable>) {
         let Some(pending) = self.wanted.remove(role) else { return };
+        self.lacks_files |= !file.as_ref().is_ok_and(|bytes| pending.file.matches(bytes));
         let loaded = match file {
             Ok(bytes) => self.load(role, &pending, bytes).map_err(Refusal::from),
             Err(unavailable) => Err(unavailable.into()),
@@ -308,10 +321,11 @@ impl<'p> Update<'p> {
     /// never given is refused like a bad one.
     pub fn finish(mut self) -> Result<Repository, Refusal> {
         for (name, _) in std::mem::take(&mut self.wanted) {
+            self.lacks_files = true;
             let refusal = malformed(&name, "it was not loaded").into();
             self.roles.insert(name, RoleState::Bad(refusal));
         }
-        let (Some(root), Some((timestamp, _)), Some((snapshot, _))) =
+        let (Some(root), Some(timestamp), Some((snapshot, _))) =
             (self.root, self.timestamp, self.snapshot)
         else {
             return Err(out_of_order(TARGETS).into());
@@ -322,8 +336,14 @@ impl<'p> Update<'p> {
             _ => return Err(out_of_order(TARGETS).into()),
         }
         let warnings = warnings(self.pin, &root);
-        let base = Base { root: Standing::of_root(&root), timestamp, snapshot };
         let bytes = self.bytes + root.file.length;
+        let base = Base {
+            root: Standing::of_root(&root),
+            timestamp: timestamp.standing,
+            timestamp_sha256: timestamp.sha256,
+            snapshot,
+            is_complete: !self.lacks_files,
+        };
         Ok(Repository::new(base, self.roles, self.memory, warnings, bytes))
     }
 }

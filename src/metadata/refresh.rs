@@ -1,0 +1,103 @@
+//! Sets in use are refreshed before they are due, so that reviews do not wait.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::set::{Attention, Set};
+use super::{Key, Live, Shared, origin};
+
+/// A refresh begins at 60% to 90% of `refreshAfterSeconds`: sets that were read together spread,
+/// and the update has a tenth of the time to end in before a review would have to wait for it.
+const DUE: (f64, f64) = (0.6, 0.9);
+
+/// The first pause after an update that failed; it doubles.
+const BACK_OFF: Duration = Duration::from_secs(1);
+
+/// The longest pause, before it is spread: so long may it take until a source that is back is
+/// asked again about a set in use.
+pub(super) const LONGEST_BACK_OFF: Duration = Duration::from_secs(16);
+
+/// Nothing is looked at more often.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Looks after the sets of one repository for as long as they are at hand.
+pub(super) async fn keep(shared: Weak<Shared>, key: Key, attention: Weak<Attention>) {
+    let Some(mut pause) = first_pause(&shared, &key) else { return };
+    loop {
+        sleep(pause).await;
+        match turn(&shared, &key, &attention).await {
+            Some(next) => pause = next.max(SHORTEST_PAUSE),
+            None => return,
+        }
+    }
+}
+
+fn first_pause(shared: &Weak<Shared>, key: &Key) -> Option<Duration> {
+    let shared = shared.upgrade()?;
+    Some(pause(&shared, &*shared.sets.get(key)?))
+}
+
+/// Refreshes the set if it is in use, and tells when to look again; `None` where it has gone.
+async fn turn(shared: &Weak<Shared>, key: &Key, attention: &Weak<Attention>) -> Option<Duration> {
+    let shared = shared.upgrade()?;
+    let ours = |set: &Arc<Set>| std::ptr::eq(Arc::as_ptr(&set.attention), attention.as_ptr());
+    let set = shared.sets.get(key).filter(ours)?;
+    let now = Instant::now();
+    if set.attention.is_in_use(now) {
+        refresh(&shared, key, &set).await;
+    } else if set.age(now) >= set.attention.source().refuse_after {
+        // Nothing that it could answer any more.
+        shared.sets.invalidate(key);
+        return None;
+    } else {
+        return Some(spread(set.attention.source().refresh_after));
+    }
+    let set = shared.sets.get(key).filter(ours)?;
+    Some(pause(&shared, &set))
+}
+
+async fn refresh(shared: &Arc<Shared>, key: &Key, set: &Set) {
+    let live = Live { source: set.attention.source(), ..set.live.clone() };
+    let host = origin(&live.source.url);
+    let Some(turn) = shared.gate.enter_background(host.as_str()).await else { return };
+    let (seen, whole) = (set.complete, Arc::clone(shared));
+    let update = move || async move {
+        let _turn = turn;
+        // A review may have been faster.
+        match whole.sets.get(&live.key()) {
+            Some(set) if set.complete != seen => Ok(Arc::clone(&set.repository)),
+            _ => whole.renew(&live).await,
+        }
+    };
+    // The update tells in the log how it ended.
+    let _ = shared.flights.run(key.clone(), update).await;
+}
+
+/// Until the next refresh: before the set is due, and where it expires earlier, then. A source that
+/// signs a new timestamp only when the old one has ended has one by then.
+fn pause(shared: &Shared, set: &Set) -> Duration {
+    match set.failures() {
+        0 => {
+            let left = set.repository.expires().duration_since(shared.clock.now());
+            let due = spread(set.attention.source().refresh_after);
+            let due = due.saturating_sub(set.age(Instant::now()));
+            Duration::try_from(left).map_or(due, |left| due.min(left))
+        }
+        failures => back_off(failures - 1),
+    }
+}
+
+/// How long to leave a source alone after an update that failed, with so many failed before it.
+fn back_off(before: u32) -> Duration {
+    let doubled = BACK_OFF.saturating_mul(2_u32.saturating_pow(before));
+    spread(doubled.min(LONGEST_BACK_OFF))
+}
+
+fn spread(whole: Duration) -> Duration {
+    // A freshly keyed hash is random enough to spread pauses.
+    let random = (RandomState::new().hash_one(0) % 1024) as f64 / 1024.0;
+    whole.mul_f64(DUE.0 + (DUE.1 - DUE.0) * random)
+}

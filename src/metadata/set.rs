@@ -1,0 +1,179 @@
+//! A verified set at hand: how long it answers, and whether anybody asks.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use countersign_verify::notary::Repository;
+use countersign_verify::outcome::{Refusal, Unavailable};
+use jiff::Timestamp;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::refresh::LONGEST_BACK_OFF;
+use super::{Live, UPDATE_TIMEOUT};
+use crate::api::Source;
+
+/// A set that a review asked for within this time is in use: it is refreshed in the background.
+/// Others stay, where there is room, for as long as they could answer in an outage.
+pub(super) const IN_USE: Duration = Duration::from_secs(3600);
+
+/// What a set takes in memory beside what its files do: tables, keys, its own task.
+const OVERHEAD_BYTES: u64 = 4 << 10;
+
+/// What a file takes in memory, in its own lengths: its bytes once, and what is made of them.
+const FOOTPRINT: u64 = 3;
+
+/// Files by role, as they were verified; without older roots.
+pub(super) type Kept = HashMap<String, Bytes>;
+
+/// A complete, verified set, from its last complete update on.
+pub(super) struct Set {
+    /// What it was last updated for.
+    pub(super) live: Live,
+    pub(super) repository: Arc<Repository>,
+    pub(super) files: Arc<Kept>,
+    /// When its last complete update began.
+    pub(super) complete: Instant,
+    /// Updates that have failed since.
+    failures: AtomicU32,
+    /// The last one's code.
+    last_failure: Mutex<Option<&'static str>>,
+    /// Until when it answers though it is due, in milliseconds since `complete`.
+    excused: AtomicU64,
+    pub(super) attention: Arc<Attention>,
+}
+
+/// Who cares for a repository; shared by its sets, one after the other.
+pub(super) struct Attention {
+    begun: Instant,
+    /// When a review asked last, in milliseconds since `begun`.
+    used: AtomicU64,
+    /// As the last review knew it: how often to refresh may have changed.
+    source: ArcSwap<Source>,
+    /// Refreshes the sets.
+    keeper: OnceLock<AbortHandle>,
+}
+
+impl Set {
+    pub(super) fn new(
+        live: Live,
+        repository: Arc<Repository>,
+        files: Arc<Kept>,
+        complete: Instant,
+        attention: Arc<Attention>,
+    ) -> Self {
+        let (failures, last_failure) = (AtomicU32::new(0), Mutex::default());
+        let excused = AtomicU64::new(0);
+        Self { live, repository, files, complete, failures, last_failure, excused, attention }
+    }
+
+    /// The memory that it takes, roughly, in bytes.
+    pub(super) fn weight(&self) -> u32 {
+        let bytes = OVERHEAD_BYTES + FOOTPRINT.saturating_mul(self.repository.bytes());
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.complete)
+    }
+
+    /// Whether it answers without an update.
+    pub(super) fn is_current(&self, source: &Source, now: Instant, time: Timestamp) -> bool {
+        let age = self.age(now);
+        let due = age >= source.refresh_after;
+        let excused = || age < self.excused_for() && age < source.refuse_after;
+        (!due || excused()) && time < self.repository.expires()
+    }
+
+    /// What it answers where an update fails or takes too long; `None` where it has expired, so
+    /// that the update's own refusal tells more.
+    pub(super) fn without_update(
+        &self,
+        source: &Source,
+        now: Instant,
+        time: Timestamp,
+    ) -> Option<Result<Arc<Repository>, Refusal>> {
+        if self.repository.expires() <= time {
+            return None;
+        }
+        let age = self.age(now);
+        if age < source.refuse_after {
+            return Some(Ok(Arc::clone(&self.repository)));
+        }
+        let (source_name, age_seconds) = (source.name.clone(), age.as_secs());
+        Some(Err(Unavailable::SourceStale { source_name, age_seconds }.into()))
+    }
+
+    /// It answers for so long without an update, as long as it may at all.
+    pub(super) fn excuse(&self, now: Instant, time: Duration) {
+        self.excused.fetch_max(millis(self.age(now) + time), Ordering::Relaxed);
+    }
+
+    /// An update has failed with this code: reviews do not wait for the next one, which the
+    /// background tries. Tells whether the one before ended otherwise.
+    pub(super) fn failed(&self, now: Instant, code: &'static str) -> bool {
+        self.excuse(now, LONGEST_BACK_OFF + UPDATE_TIMEOUT);
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let mut last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        last.replace(code) != Some(code)
+    }
+
+    pub(super) fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    fn excused_for(&self) -> Duration {
+        Duration::from_millis(self.excused.load(Ordering::Relaxed))
+    }
+}
+
+impl Attention {
+    pub(super) fn new(source: &Arc<Source>, now: Instant) -> Self {
+        Self {
+            begun: now,
+            used: AtomicU64::new(0),
+            source: ArcSwap::new(Arc::clone(source)),
+            keeper: OnceLock::new(),
+        }
+    }
+
+    /// A review asks. Two atomic reads and a write.
+    pub(super) fn is_paid(&self, source: &Arc<Source>, now: Instant) {
+        self.used.store(millis(now.saturating_duration_since(self.begun)), Ordering::Relaxed);
+        if !Arc::ptr_eq(&self.source.load(), source) {
+            self.source.store(Arc::clone(source));
+        }
+    }
+
+    pub(super) fn is_in_use(&self, now: Instant) -> bool {
+        let used = self.begun + Duration::from_millis(self.used.load(Ordering::Relaxed));
+        now.saturating_duration_since(used) < IN_USE
+    }
+
+    pub(super) fn source(&self) -> Arc<Source> {
+        self.source.load_full()
+    }
+
+    /// Ends `keeper` when nobody holds a set of this repository any more.
+    pub(super) fn keep_by(&self, keeper: AbortHandle) {
+        if let Err(another) = self.keeper.set(keeper) {
+            another.abort();
+        }
+    }
+}
+
+impl Drop for Attention {
+    fn drop(&mut self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.abort();
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
