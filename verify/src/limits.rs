@@ -1,5 +1,30 @@
 //! Every bound on what is read or walked, with its source.
 
+use crate::json::Node;
+use crate::outcome::Denial;
+
+/// Refuses what is longer than `limit` bytes.
+pub(crate) fn check_length(file: &str, length: u64, limit: u64) -> Result<(), Denial> {
+    if length > limit {
+        return Err(Denial::LimitExceeded { what: format!("{file}, in bytes,"), limit });
+    }
+    Ok(())
+}
+
+/// Refuses more of something in one file than its limit.
+pub(crate) fn check_count(
+    node: Node<'_>,
+    what: &str,
+    count: usize,
+    limit: usize,
+) -> Result<(), Denial> {
+    if count > limit {
+        let what = format!("the number of {what} in {}", node.file());
+        return Err(Denial::LimitExceeded { what, limit: limit as u64 });
+    }
+    Ok(())
+}
+
 /// Largest `timestamp.json` read, in bytes. Source: notary's Go client (`MaxTimestampSize`, 1 MiB).
 pub const TIMESTAMP_BYTES: u64 = 1 << 20;
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use super::Memory;
 use super::metadata::Entry;
 use super::role::{Delegation, TARGETS};
 use super::root::TrustedRoot;
-use super::{Floor, Memory};
 use crate::outcome::{Denial, KeyFingerprint, Refusal};
 
 /// A repository's verified metadata at one moment. Only a finished [`super::Update`] makes one.
@@ -172,9 +172,7 @@ impl Repository {
     /// Whether a newer root or timestamp has been verified than this rests on: then it must not
     /// answer any more.
     pub fn superseded_by(&self, memory: &Memory) -> bool {
-        let timestamp =
-            |memory: &Memory| -> Option<Floor> { memory.roles.get("timestamp").cloned() };
-        self.memory.root != memory.root || timestamp(&self.memory) != timestamp(memory)
+        self.memory.is_superseded_by(memory)
     }
 }
 

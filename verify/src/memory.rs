@@ -55,6 +55,12 @@ impl Memory {
         Self { root, roles }
     }
 
+    /// Whether `newest` has another root or timestamp: what was verified when this was remembered
+    /// must not answer any more.
+    pub(crate) fn is_superseded_by(&self, newest: &Self) -> bool {
+        self.root != newest.root || self.roles.get("timestamp") != newest.roles.get("timestamp")
+    }
+
     /// `Less` where `other` has the newer floor.
     fn age(&self, other: &Self, role: &str) -> Ordering {
         let (Some(own), Some(others)) = (self.roles.get(role), other.roles.get(role)) else {
