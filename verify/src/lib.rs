@@ -14,3 +14,4 @@ pub mod outcome;
 pub mod policy;
 mod public_key;
 mod threshold;
+pub mod tuf;

@@ -95,3 +95,32 @@ pub const DELEGATION_PATHS: usize = 256;
 /// Most tags of one role that are looked up for one digest, before it is refused: a digest has a
 /// handful of tags, and the first that resolves to it is enough.
 pub const DIGEST_TAGS: usize = 256;
+
+/// Largest TUF 1.0 root file read, in bytes. Source: python-tuf (`root_max_length`).
+pub const TUF_ROOT_BYTES: u64 = 512_000;
+
+/// Largest TUF 1.0 timestamp file read, in bytes. Source: python-tuf (`timestamp_max_length`).
+pub const TUF_TIMESTAMP_BYTES: u64 = 16_384;
+
+/// Largest TUF 1.0 snapshot file read, in bytes. Source: python-tuf (`snapshot_max_length`).
+pub const TUF_SNAPSHOT_BYTES: u64 = 2_000_000;
+
+/// Largest TUF 1.0 targets file read, in bytes. Source: python-tuf (`targets_max_length`).
+pub const TUF_TARGETS_BYTES: u64 = 5_000_000;
+
+/// Most delegations that one TUF 1.0 targets file may list: twice the 16,384 hashed bins of the
+/// largest repositories that Rugged writes. [`DELEGATIONS`] bounds how many of them one lookup
+/// visits.
+pub const TUF_DELEGATIONS_LISTED: usize = 32_768;
+
+/// Most paths or hash prefixes of one TUF 1.0 delegation: a bin of two has eight prefixes, and
+/// one that is put together of whole ranges some hundreds.
+pub const TUF_DELEGATION_PATHS: usize = 4_096;
+
+/// Longest number of a succinct hash bin, in bits. Source: TAP 15 (`bit_length`, 1 to 32).
+pub const SUCCINCT_BITS: u32 = 32;
+
+/// Most roles of one TUF 1.0 snapshot whose versions are remembered across restarts before they
+/// have been verified. Source: what is remembered has to fit into one object of the API server
+/// (1.5 MiB in etcd), and a role takes some 250 bytes.
+pub const REMEMBERED_ROLES: usize = 1_024;

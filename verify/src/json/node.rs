@@ -7,6 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 
 use super::Value;
+use crate::hash::unhex;
 use crate::outcome::Denial;
 
 /// A value, and where it is.
@@ -111,6 +112,25 @@ impl<'a> Node<'a> {
     /// So many bytes in base64.
     pub(crate) fn bytes<const N: usize>(&self) -> Result<[u8; N], Denial> {
         self.base64()?.try_into().map_err(|_| self.is_not(&format!("{N} bytes in base64")))
+    }
+
+    /// So many bytes in hex.
+    pub(crate) fn hex<const N: usize>(&self) -> Result<[u8; N], Denial> {
+        let bytes = unhex(self.string()?).and_then(|bytes| bytes.try_into().ok());
+        bytes.ok_or_else(|| self.is_not(&format!("{N} bytes in hex")))
+    }
+
+    /// True or false.
+    pub(crate) fn boolean(&self) -> Result<bool, Denial> {
+        match self.value {
+            Value::Bool(value) => Ok(*value),
+            _ => Err(self.is_not("true or false")),
+        }
+    }
+
+    /// As canonical JSON.
+    pub(crate) fn canonical(&self) -> String {
+        String::from_utf8_lossy(&super::canonical(self.value)).into_owned()
     }
 
     /// A time by RFC 3339.
