@@ -159,11 +159,11 @@ impl Listed {
     }
 
     /// Clauses 5.5.2 and 5.6.2: refuses bytes of another length or hash, before they are parsed;
-    /// `by` is the file that lists them.
-    pub(super) fn check(&self, file: &str, bytes: &[u8], by: &str) -> Result<(), Denial> {
+    /// `by` is the file that lists them. Whether the version is the listed one they tell later.
+    pub(super) fn check(&self, file: &str, bytes: &[u8], by: &str) -> Result<Identity, Denial> {
         let found = Identity::of(bytes, self.version);
         if self.lists(&found) {
-            return Ok(());
+            return Ok(found);
         }
         let wanted = self.length.map_or_else(String::new, |length| format!("{length} bytes "));
         let hash = self.sha256.map(|hash| format!("sha256 {}", hex(&hash)));

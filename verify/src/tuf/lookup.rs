@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::compare::{Match, compare};
 use super::delegation::Name;
 use super::metadata::Entry;
 use super::repository::{Repository, Target};
 use super::template::Template;
 use super::tree::{Halt, Role, Tree, not_loaded};
 use super::{Accept, Image, Lookup};
-use crate::hash::{hex, sha256, sha512};
-use crate::image::{Algorithm, Digest, Reference};
+use crate::image::{Digest, Reference};
 use crate::limits;
 use crate::outcome::{Denial, KeyFingerprint, Proof, Refusal};
 
@@ -21,18 +21,6 @@ struct Hit<'t> {
     role: String,
     entry: &'t Entry,
     signers: &'t BTreeSet<KeyFingerprint>,
-}
-
-/// How an entry compares with an image.
-enum Match {
-    Same,
-    /// It is signed for this other image.
-    Other {
-        signed: String,
-        found: String,
-    },
-    /// It lists no hash of the digest's algorithm, and the manifest is not known.
-    Unknown,
 }
 
 /// What every lookup rests on, and what it has relied on by now.
@@ -164,6 +152,7 @@ impl<'t> Search<'t> {
 
     /// The proof that accepted roles have signed the image, or what is missing.
     pub(super) fn evaluate(&mut self, lookup: &Lookup, image: Image<'_>) -> Result<Proof, Halt> {
+        let image = Image { digest: image.reference.digest().unwrap_or(image.digest), ..image };
         if let Some(tag) = by_tag(image.reference) {
             let name = lookup.target.for_tag(image.reference, tag);
             return self.prove(lookup, image, &name);
@@ -173,37 +162,35 @@ impl<'t> Search<'t> {
 
     /// A digest is signed if some name that the templates give resolves to it, shadowing included.
     fn prove_digest(&mut self, lookup: &Lookup, image: Image<'_>) -> Result<Proof, Halt> {
-        let mut found = None;
+        let mut found = Found::default();
         let base = self.expires;
         if let Some(template) = &lookup.digest_target {
             let name = template.for_digest(image.reference, image.digest);
-            match self.prove(lookup, image, &name) {
-                // What cannot be read does not say that no tag was signed for it.
-                Err(Halt::Refused(refusal)) => found = Some(refusal),
-                other => return other,
+            if let Some(proved) = found.note(self.prove(lookup, image, &name)) {
+                return proved;
             }
         }
         let components = lookup.target.components(image.reference);
         let parts: Vec<Option<&str>> = components.iter().map(Option::as_deref).collect();
         let (roles, bad) = self.tree.survey(&parts, self.max_delegations)?;
-        for (count, name) in names_of(&roles, &components, image).into_iter().enumerate() {
-            if count == limits::DIGEST_TAGS {
-                let what = format!("the number of targets of digest {}", image.digest);
-                return Err(Denial::LimitExceeded { what, limit: count as u64 }.into());
-            }
+        let (names, unknown) = names_of(&roles, &components, image);
+        if names.len() > limits::DIGEST_TAGS {
+            let what = format!("the number of targets of digest {}", image.digest);
+            return Err(Denial::LimitExceeded { what, limit: limits::DIGEST_TAGS as u64 }.into());
+        }
+        for name in names {
             self.expires = base;
-            match self.prove(lookup, image, name) {
-                Err(Halt::Refused(refusal)) => {
-                    found = found.filter(is_not_unsigned).or(Some(refusal))
-                }
-                other => return other,
+            if let Some(proved) = found.note(self.prove(lookup, image, name)) {
+                return proved;
             }
         }
+        if unknown || found.manifest {
+            return Err(Halt::Manifest);
+        }
         // What may have signed it and cannot be read is the cause, rather than that nobody has.
-        let unsigned =
-            || Denial::Unsigned { wanted: describe(image), looked_in: looked_in(lookup) };
-        let found = found.filter(is_not_unsigned).or(bad);
-        Err(Halt::Refused(found.unwrap_or_else(|| unsigned().into())))
+        let wanted = describe(image);
+        let unsigned = || Denial::Unsigned { wanted, looked_in: looked_in(lookup) }.into();
+        Err(Halt::Refused(found.refusal.or(bad).unwrap_or_else(unsigned)))
     }
 
     /// The proof that accepted roles have signed the image under this name.
@@ -297,8 +284,27 @@ impl<'t> Search<'t> {
     }
 }
 
-fn is_not_unsigned(refusal: &Refusal) -> bool {
-    !matches!(refusal, Refusal::Denied(Denial::Unsigned { .. }))
+/// What came of the names of one digest that did not prove it.
+#[derive(Default)]
+struct Found {
+    /// The first that says more than that it is not signed.
+    refusal: Option<Refusal>,
+    manifest: bool,
+}
+
+impl Found {
+    /// The answer, where there is no need to go on.
+    fn note(&mut self, proved: Result<Proof, Halt>) -> Option<Result<Proof, Halt>> {
+        match proved {
+            Err(Halt::Refused(Refusal::Denied(Denial::Unsigned { .. }))) => {}
+            Err(Halt::Refused(refusal)) => {
+                self.refusal.get_or_insert(refusal);
+            }
+            Err(Halt::Manifest) => self.manifest = true,
+            answer => return Some(answer),
+        }
+        None
+    }
 }
 
 fn looked_in(lookup: &Lookup) -> Vec<String> {
@@ -313,65 +319,38 @@ fn hit_in<'t>(role_name: &str, role: &'t Role, name: &str) -> Option<Hit<'t>> {
     Some(Hit { role: role_name.to_owned(), entry, signers: &role.signers })
 }
 
-/// The names of these components that some role signs for the image's digest.
+/// The names of these components that some role signs for the image's digest, and whether there
+/// are others of which the manifest would tell.
 fn names_of<'t>(
     roles: &[&'t Role],
     components: &[Option<String>],
     image: Image<'_>,
-) -> BTreeSet<&'t str> {
-    let may_be = |entry: &Entry| !matches!(compare(entry, image), Match::Other { .. });
-    let entries = roles.iter().flat_map(|role| &role.content.entries);
-    let names = entries.filter(|(_, entry)| may_be(entry)).map(|(name, _)| name.as_str());
-    names.filter(|name| Template::gives(components, name)).collect()
-}
-
-fn compare(entry: &Entry, image: Image<'_>) -> Match {
-    let other = |signed: String, found: String| Match::Other { signed, found };
-    let digest = image.digest;
-    let listed = match digest.algorithm() {
-        Algorithm::Sha256 => entry.sha256.as_ref().map(|hash| hex(hash)),
-        Algorithm::Sha512 => entry.sha512.as_ref().map(|hash| hex(hash)),
-    };
-    if let Some(listed) = &listed
-        && listed != digest.hex()
-    {
-        let (algorithm, _) = digest_parts(digest);
-        return other(format!("{algorithm}:{listed}"), digest.to_string());
-    }
-    // A manifest counts only where it is the one that the digest names.
-    let manifest = image.manifest.filter(|manifest| digest.verifies(manifest));
-    if listed.is_none()
-        && (manifest.is_none() || (entry.sha256.is_none() && entry.sha512.is_none()))
-    {
-        return Match::Unknown;
-    }
-    if let Some(manifest) = manifest {
-        if let Some(signed) = entry.sha512.filter(|hash| *hash != sha512(manifest)) {
-            return other(format!("sha512:{}", hex(&signed)), digest.to_string());
-        }
-        if let Some(signed) = entry.sha256.filter(|hash| *hash != sha256(manifest)) {
-            return other(format!("sha256:{}", hex(&signed)), digest.to_string());
+) -> (BTreeSet<&'t str>, bool) {
+    let known = components.iter().map_while(Option::as_deref);
+    let prefix: String = known.flat_map(|component| [component, "/"]).collect();
+    let (mut names, mut unknown) = (BTreeSet::new(), false);
+    for role in roles {
+        let entries = role.content.entries.range(prefix.clone()..);
+        let entries = entries.take_while(|(name, _)| name.starts_with(&prefix));
+        for (name, entry) in entries.filter(|(name, _)| Template::gives(components, name)) {
+            match compare(entry, image) {
+                Match::Same => drop(names.insert(name.as_str())),
+                Match::Unknown => unknown = true,
+                Match::Other { .. } | Match::Nothing => {}
+            }
         }
     }
-    match manifest.map(|manifest| manifest.len() as u64).or(image.size) {
-        Some(size) if size != entry.length => {
-            other(format!("{} bytes", entry.length), format!("{size} bytes"))
-        }
-        _ => Match::Same,
-    }
-}
-
-fn digest_parts(digest: &Digest) -> (&'static str, &str) {
-    match digest.algorithm() {
-        Algorithm::Sha256 => ("sha256", digest.hex()),
-        Algorithm::Sha512 => ("sha512", digest.hex()),
-    }
+    (names, unknown)
 }
 
 fn check(hit: &Hit<'_>, image: Image<'_>, name: &str) -> Result<(), Halt> {
     match compare(hit.entry, image) {
         Match::Same => Ok(()),
         Match::Unknown => Err(Halt::Manifest),
+        Match::Nothing => {
+            let looked_in = vec![hit.role.clone()];
+            Err(Denial::Unsigned { wanted: describe(image), looked_in }.into())
+        }
         Match::Other { signed, found } => {
             let name = by_tag(image.reference).unwrap_or(name).to_owned();
             Err(Denial::DigestMismatch { role: hit.role.clone(), name, signed, found }.into())

@@ -5,6 +5,7 @@
 //! an [`InitialRoot`]; [`crate::memory::Memory`] only ever restricts. Clauses in comments are
 //! those of the specification, 1.0.
 
+mod compare;
 mod delegation;
 mod document;
 mod glob;

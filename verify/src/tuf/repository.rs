@@ -11,7 +11,6 @@ use super::metadata::{self, Entry, Root, Snapshot};
 use super::tree::{ROOT, State, Tree};
 use crate::memory::Memory;
 use crate::notary::{RoleDetail, RoleInfo};
-use crate::outcome::Refusal;
 
 /// A repository's verified metadata at one moment. Only a finished [`super::Update`] makes one.
 #[derive(Debug, Clone)]
@@ -88,8 +87,7 @@ impl Repository {
     /// Whether every role that a lookup asked for could be fetched: where not, another update may
     /// tell more.
     pub fn is_complete(&self) -> bool {
-        let unavailable = |state: &State| matches!(state, State::Bad(Refusal::Unavailable(_)));
-        !self.tree.iter().any(|(_, _, state)| unavailable(state))
+        !self.tree.iter().any(|(_, _, state)| state.is_unavailable())
     }
 
     /// The sum of its files' lengths, without older roots.

@@ -22,6 +22,12 @@ pub(super) enum State {
     Bad(Refusal),
 }
 
+impl State {
+    pub(super) fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Bad(Refusal::Unavailable(_)))
+    }
+}
+
 /// The roles that are loaded, by name and by the role that delegates to them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tree(BTreeMap<String, BTreeMap<String, State>>);
@@ -58,10 +64,21 @@ impl Tree {
         self.0.entry(role.to_owned()).or_default().insert(parent.to_owned(), state);
     }
 
-    /// The roles that are there as ones that this role delegates to.
-    pub(super) fn below(&self, parent: &str) -> BTreeSet<&str> {
-        let below = self.0.iter().filter(|(_, parents)| parents.contains_key(parent));
-        below.map(|(role, _)| role.as_str()).collect()
+    /// The roles, by what delegates to them.
+    pub(super) fn by_parent(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut below: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (role, parent, _) in self.iter() {
+            below.entry(parent.to_owned()).or_default().insert(role.to_owned());
+        }
+        below
+    }
+
+    /// Those roles only that could be had, good or bad.
+    pub(super) fn without_unavailable(mut self) -> Self {
+        for parents in self.0.values_mut() {
+            parents.retain(|_, state| !state.is_unavailable());
+        }
+        self
     }
 
     /// Every role with what delegates to it.

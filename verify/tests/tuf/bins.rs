@@ -4,7 +4,8 @@ use countersign_verify::limits;
 use countersign_verify::memory::Memory;
 use serde_json::json;
 
-use crate::builder::{NAME, Repo, code, denial, digests, hex, path, role_keys, sha256, tags};
+use crate::builder::{NAME, Repo, hex, path, role_keys, sha256};
+use crate::shell::{code, denial, digests, tags};
 use crate::signer::Signer;
 
 fn hash(tag: &str) -> String {
@@ -125,8 +126,8 @@ fn bins_are_carried_over_and_asked_for_alone() {
     };
     // By another lookup's update.
     let updated =
-        files.drive(again(), crate::builder::question(&format!("{NAME}:9"), crate::builder::any()));
-    let kept = crate::builder::find(updated.repository.as_ref().unwrap(), &tags("1.4"), "new");
+        files.drive(again(), crate::shell::question(&format!("{NAME}:9"), crate::shell::any()));
+    let kept = crate::shell::find(updated.repository.as_ref().unwrap(), &tags("1.4"), "new");
     assert_eq!(kept.unwrap().role(), role);
     // Where targets has changed as well.
     let mut newer = repo.clone();

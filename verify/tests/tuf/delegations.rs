@@ -6,7 +6,8 @@ use countersign_verify::outcome::Denial;
 use countersign_verify::tuf::Update;
 use serde_json::json;
 
-use crate::builder::{Repo, code, denial, now, question, tags};
+use crate::builder::{Repo, now};
+use crate::shell::{code, denial, question, tags};
 use crate::signer::Signer;
 
 const ALL: &str = "registry.example.com/payments/*/*";
@@ -135,7 +136,7 @@ fn a_bad_role_denies_on_the_way_and_harms_nobody_else() {
     }
     assert_eq!(answering(&repo), "good");
     assert_eq!(code(&repo.find("1.5", "new")), "ThresholdNotMet");
-    let question = question("other.example/a/b:1", crate::builder::any());
+    let question = question("other.example/a/b:1", crate::shell::any());
     let updated = repo.seal().run(question, &Memory::default());
     assert_eq!(code(&updated.find("new")), "ThresholdNotMet");
 }
@@ -157,7 +158,7 @@ fn a_role_that_two_delegate_to_is_held_to_each_one_s_keys() {
     let updated = files.drive(update, both[0].clone());
     let repository = updated.repository.as_ref().unwrap();
     assert_eq!(updated.find("new").unwrap().keys().iter().next(), Some(&key.fingerprint()));
-    assert_eq!(code(&crate::builder::find(repository, &both[1], "new")), "ThresholdNotMet");
+    assert_eq!(code(&crate::shell::find(repository, &both[1], "new")), "ThresholdNotMet");
     assert_eq!(updated.asked.iter().filter(|path| path.contains("shared")).count(), 1);
 }
 

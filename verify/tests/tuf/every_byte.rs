@@ -8,7 +8,8 @@ use countersign_verify::memory::Memory;
 use countersign_verify::tuf::{InitialRoot, Update};
 use serde_json::Value;
 
-use crate::builder::{Files, Repo, canonical, digests, find, now, tags};
+use crate::builder::{Files, Repo, canonical, now};
+use crate::shell::{digests, find, tags};
 
 const ALL: &str = "registry.example.com/payments/*/*";
 

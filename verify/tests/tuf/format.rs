@@ -3,7 +3,8 @@
 use countersign_verify::memory::Memory;
 use serde_json::{Value, json};
 
-use crate::builder::{Files, Repo, code, tags};
+use crate::builder::{Files, Repo};
+use crate::shell::{code, tags};
 
 type Edit = fn(String) -> String;
 

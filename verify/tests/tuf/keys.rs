@@ -4,7 +4,8 @@ use countersign_verify::limits;
 use countersign_verify::outcome::Denial;
 use serde_json::json;
 
-use crate::builder::{Repo, denial, hex};
+use crate::builder::{Repo, hex};
+use crate::shell::denial;
 use crate::signer::{KINDS, Kind, Signer};
 
 /// Tag 1.4 in a role of these keys and this threshold, signed by `signers`.
@@ -159,7 +160,7 @@ fn ids_without_a_key_and_places_without_a_signature_count_nothing() {
         signatures.retain(|it| it["keyid"] != "empty");
         signatures.push(json!({"keyid": "empty", "sig": sig}));
         files.roles.insert("timestamp".to_owned(), serde_json::to_vec(&timestamp).unwrap());
-        files.verify(crate::builder::tags("1.4")).unwrap();
+        files.verify(crate::shell::tags("1.4")).unwrap();
     }
 }
 

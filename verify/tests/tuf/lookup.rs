@@ -9,10 +9,8 @@ use countersign_verify::outcome::{Denial, Proof, Refusal};
 use countersign_verify::tuf::{Accept, Image, Lookup, Repository, Template, Update};
 use serde_json::json;
 
-use crate::builder::{
-    NAME, Question, Repo, any, code, denial, digest, digests, hex, lookup, manifest, now, question,
-    roles, sha512, tags,
-};
+use crate::builder::{NAME, Repo, digest, hex, manifest, now, sha512};
+use crate::shell::{Question, any, code, denial, digests, lookup, question, roles, tags};
 
 const ALL: &str = "registry.example.com/payments/*/*";
 
@@ -242,10 +240,16 @@ fn a_target_with_sha512_only_is_verified_over_the_manifest() {
     let image =
         Image { reference: &tag.reference, digest: &digest, size: None, manifest: Some(&new) };
     assert_eq!(code(&repository.find(&tag.lookup, image, now())), "DigestMismatch");
+    // One that is known by its sha256 needs no manifest, whatever else there is.
+    let mut mixed = repo.clone();
+    mixed.role("targets").signed["targets"][format!("{NAME}/2.0")] =
+        json!({"length": new.len(), "hashes": {"sha256": hex(&crate::builder::sha256(&new))}});
+    ask(&mixed, digests("new"), "new").unwrap();
     // Without any hash that is known, nothing is signed.
     repo.role("targets").signed["targets"][&name]["hashes"] = json!({"md5": "00"});
     let repository = repo.seal().verify(tags("1.4")).unwrap();
     assert_eq!(code(&repository.find(&tag.lookup, image, now())), "Unsigned");
+    assert!(!repository.needs_manifest(&tag.lookup, image, now()));
 }
 
 #[test]

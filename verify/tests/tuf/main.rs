@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod builder;
+mod shell;
 mod signer;
 
 mod bins;
 mod delegations;
 mod every_byte;
 mod format;
+mod kept;
 mod keys;
 mod lookup;
 mod memory;

@@ -6,7 +6,8 @@ use countersign_verify::outcome::Denial;
 use countersign_verify::tuf::Update;
 use serde_json::json;
 
-use crate::builder::{Repo, Updated, now, tags};
+use crate::builder::{Repo, now};
+use crate::shell::{Updated, tags};
 use crate::signer::Signer;
 
 const ROLES: [&str; 4] = ["timestamp", "snapshot", "targets", "team/releases"];

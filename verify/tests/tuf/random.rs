@@ -5,7 +5,8 @@ use countersign_verify::tuf::{InitialRoot, Update};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::builder::{Files, Repo, canonical, now, tags};
+use crate::builder::{Files, Repo, canonical, now};
+use crate::shell::tags;
 
 /// Two versions of a repository, with what is fetched for tag 1.4 in up to three delegations.
 fn versions(depth: usize, hashes: bool) -> (Repo, Repo) {

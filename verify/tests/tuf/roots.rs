@@ -6,7 +6,8 @@ use countersign_verify::outcome::{Denial, Refusal, Unavailable};
 use countersign_verify::tuf::{Answer, InitialRoot, Update};
 use serde_json::json;
 
-use crate::builder::{Repo, code, now, tags};
+use crate::builder::{Repo, now};
+use crate::shell::{code, tags};
 use crate::signer::Signer;
 
 fn sound() -> Repo {
