@@ -18,3 +18,4 @@ mod memory;
 mod random;
 mod roots;
 mod update;
+mod witness;

@@ -9,7 +9,7 @@ use crate::builder::{Files, Repo, canonical, now};
 use crate::shell::tags;
 
 /// Two versions of a repository, with what is fetched for tag 1.4 in up to three delegations.
-fn versions(depth: usize, hashes: bool) -> (Repo, Repo) {
+pub fn versions(depth: usize, hashes: bool) -> (Repo, Repo) {
     let mut repo = Repo::new();
     repo.hashes = hashes;
     let mut parent = "targets".to_owned();
