@@ -211,12 +211,9 @@ impl Succinct {
         Step { role: Cow::Owned(role), keys: &self.keys, terminating: true }
     }
 
+    /// Whether a role is named like one of the bins.
     fn has(&self, role: &str) -> bool {
         let number = role.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_prefix('-'));
-        number.is_some_and(|number| {
-            number.len() == self.digits()
-                && number.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-                && u64::from_str_radix(number, 16).is_ok_and(|bin| bin >> self.bits == 0)
-        })
+        number.is_some_and(|number| number.len() == self.digits())
     }
 }

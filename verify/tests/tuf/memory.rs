@@ -125,10 +125,31 @@ fn t4_fast_forward_is_recovered_from_by_rotating_the_keys() {
         let updated = update(&recovered, &memory);
         updated.find("new").unwrap();
         assert_eq!(updated.memory.roles[&name(role)].version, 5);
+        // In one run as well, by a newer timestamp.
+        let mut newer = recovered.clone();
+        if !rotated.contains(&"timestamp") {
+            newer.set("timestamp", "version", json!(6));
+        }
+        after(&forward, &newer).find("new").unwrap();
         // And from there no way back, on another replica either.
         let merged = memory.merged(updated.memory.clone());
         assert_eq!(merged, updated.memory);
     }
+}
+
+#[test]
+fn a_role_may_be_dropped_when_the_snapshot_s_keys_are_rotated() {
+    let mut repo = fifth();
+    let key = repo.targets_key.clone();
+    repo.set_role("other", &[], &[key]);
+    let memory = remembered(&repo);
+    repo.roles.remove("other");
+    assert_eq!(update(&repo, &memory).denial().code(), "Rollback");
+    repo.snapshot_key = Signer::default();
+    repo.rotate();
+    let updated = update(&repo, &memory);
+    updated.find("new").unwrap();
+    assert!(!updated.memory.roles.contains_key("other"));
 }
 
 #[test]

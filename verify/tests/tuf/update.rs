@@ -172,6 +172,9 @@ fn t2_no_file_is_read_beyond_its_limit() {
             let updated = run(&repo.seal());
             let what = format!("{role}, in bytes,");
             assert_eq!(updated.denial(), Denial::LimitExceeded { what, limit });
+            // Where its length is listed, it is not even asked for.
+            let is_asked = updated.asked.iter().any(|path| path.contains(role));
+            assert_eq!(is_asked, !hashes || role == "timestamp");
         }
     }
     let mut update = Update::new(&sound().seal().initial(), Memory::default(), now());
