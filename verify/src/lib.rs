@@ -4,8 +4,14 @@
 //! digest, and the time. Nothing in this crate fetches, waits, reads a clock or knows Kubernetes,
 //! so a verdict can be repeated and tested exactly.
 
+mod hash;
 pub mod image;
+mod json;
 pub mod limits;
+pub mod memory;
 pub mod notary;
 pub mod outcome;
 pub mod policy;
+mod public_key;
+mod threshold;
+pub mod tuf;

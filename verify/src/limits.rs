@@ -1,5 +1,30 @@
 //! Every bound on what is read or walked, with its source.
 
+use crate::json::Node;
+use crate::outcome::Denial;
+
+/// Refuses what is longer than `limit` bytes.
+pub(crate) fn check_length(file: &str, length: u64, limit: u64) -> Result<(), Denial> {
+    if length > limit {
+        return Err(Denial::LimitExceeded { what: format!("{file}, in bytes,"), limit });
+    }
+    Ok(())
+}
+
+/// Refuses more of something in one file than its limit.
+pub(crate) fn check_count(
+    node: Node<'_>,
+    what: &str,
+    count: usize,
+    limit: usize,
+) -> Result<(), Denial> {
+    if count > limit {
+        let what = format!("the number of {what} in {}", node.file());
+        return Err(Denial::LimitExceeded { what, limit: limit as u64 });
+    }
+    Ok(())
+}
+
 /// Largest `timestamp.json` read, in bytes. Source: notary's Go client (`MaxTimestampSize`, 1 MiB).
 pub const TIMESTAMP_BYTES: u64 = 1 << 20;
 
@@ -70,3 +95,32 @@ pub const DELEGATION_PATHS: usize = 256;
 /// Most tags of one role that are looked up for one digest, before it is refused: a digest has a
 /// handful of tags, and the first that resolves to it is enough.
 pub const DIGEST_TAGS: usize = 256;
+
+/// Largest TUF 1.0 root file read, in bytes. Source: python-tuf (`root_max_length`).
+pub const TUF_ROOT_BYTES: u64 = 512_000;
+
+/// Largest TUF 1.0 timestamp file read, in bytes. Source: python-tuf (`timestamp_max_length`).
+pub const TUF_TIMESTAMP_BYTES: u64 = 16_384;
+
+/// Largest TUF 1.0 snapshot file read, in bytes. Source: python-tuf (`snapshot_max_length`).
+pub const TUF_SNAPSHOT_BYTES: u64 = 2_000_000;
+
+/// Largest TUF 1.0 targets file read, in bytes. Source: python-tuf (`targets_max_length`).
+pub const TUF_TARGETS_BYTES: u64 = 5_000_000;
+
+/// Most delegations that one TUF 1.0 targets file may list: twice the 16,384 hashed bins of the
+/// largest repositories that Rugged writes. [`DELEGATIONS`] bounds how many of them one lookup
+/// visits.
+pub const TUF_DELEGATIONS_LISTED: usize = 32_768;
+
+/// Most paths or hash prefixes of one TUF 1.0 delegation: a bin of two has eight prefixes, and
+/// one that is put together of whole ranges some hundreds.
+pub const TUF_DELEGATION_PATHS: usize = 4_096;
+
+/// Longest number of a succinct hash bin, in bits. Source: TAP 15 (`bit_length`, 1 to 32).
+pub const SUCCINCT_BITS: u32 = 32;
+
+/// Most roles of one TUF 1.0 snapshot whose versions are remembered across restarts before they
+/// have been verified. Source: what is remembered has to fit into one object of the API server
+/// (1.5 MiB in etcd), and a role takes some 250 bytes.
+pub const REMEMBERED_ROLES: usize = 1_024;

@@ -84,7 +84,7 @@ fn k8_a_dry_run_gets_the_same_verdict_and_changes_nothing() -> Outcome<()> {
             let apply = ["apply", "-n", namespace.name, "--dry-run=server", "-f", "-"];
             namespace.node.kubectl_with(&apply, &object.to_string())
         };
-        let before = everything(namespace)?;
+        let before = settled(namespace)?;
         let mut refusals = Vec::new();
         for kind in [pod, deployment] {
             dry(&kind("app", &namespace.good()))?.success()?;
@@ -97,6 +97,17 @@ fn k8_a_dry_run_gets_the_same_verdict_and_changes_nothing() -> Outcome<()> {
         }
         Ok(())
     })
+}
+
+/// The same as [`everything`], once controllers have nothing left to do after earlier tests.
+fn settled(namespace: &Namespace<'_>) -> Outcome<BTreeMap<String, Value>> {
+    let mut before = everything(namespace)?;
+    wait_until("nothing to change any more", SOON, || {
+        thread::sleep(Duration::from_secs(1));
+        let now = everything(namespace)?;
+        Ok(std::mem::replace(&mut before, now) == before)
+    })?;
+    Ok(before)
 }
 
 /// Every object of Countersign's and of this test's, with its resource version; no lease, which

@@ -6,6 +6,7 @@ use super::certificate::not_after;
 use super::metadata::{Envelope, Root};
 use crate::limits;
 use crate::outcome::{Denial, KeyFingerprint};
+use crate::threshold::Verifier;
 
 /// What an untrusted root says of itself. Nothing follows from it but what to ask its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub struct UntrustedRootKey {
 pub fn untrusted_root(bytes: &[u8]) -> Result<UntrustedRoot, Denial> {
     let envelope = Envelope::read("root", bytes, limits::ROOT_BYTES)?;
     let root = Root::read(&envelope)?;
-    root.root.verify("root", &envelope)?;
+    root.root.verify("root", &envelope.sealed)?;
     let keys = root.root.iter().map(|(id, key)| {
         let listed = key.spki().zip(key.fingerprint()).zip(not_after(key.certificates()));
         let ((public_key, fingerprint), not_after) =

@@ -4,28 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::canonical::{Value, canonical, parse};
-use super::node::Node;
-use super::role::{Delegation, KeyTable, RoleKeys, TARGETS, check_count, read_keys};
-use crate::limits;
+use super::role::{Delegation, KeyTable, RoleKeys, TARGETS, read_keys, read_role_keys};
+use crate::json::{Node, Value, canonical, parse};
+use crate::limits::{self, check_count, check_length};
 use crate::outcome::Denial;
+use crate::threshold::{Sealed, Signature};
 
-/// A file as read: what is signed, the bytes that signatures cover, and the signatures. Nothing
+/// A file as read: what is signed, and what signatures cover. Nothing
 /// in it is trusted.
 #[derive(Debug)]
 pub(super) struct Envelope {
     file: String,
     signed: Value,
-    pub(super) canonical: Vec<u8>,
-    pub(super) signatures: Vec<Signature>,
-}
-
-/// One signature of a file.
-#[derive(Debug)]
-pub(super) struct Signature {
-    pub(super) key_id: String,
-    pub(super) method: String,
-    pub(super) bytes: Vec<u8>,
+    pub(super) sealed: Sealed,
 }
 
 /// What every file holds.
@@ -44,11 +35,11 @@ impl Envelope {
         let node = Node::whole(file, &whole);
         let listed = node.get("signatures")?.elements()?;
         check_count(node, "signatures", listed.len(), limits::SIGNATURES)?;
-        let signatures = listed.map(Signature::read).collect::<Result<_, _>>()?;
+        let signatures = listed.map(read_signature).collect::<Result<_, _>>()?;
         node.get("signed")?.object()?;
         let signed = whole.take("signed");
-        let canonical = canonical(&signed);
-        Ok(Self { file: file.to_owned(), signed, canonical, signatures })
+        let sealed = Sealed { message: canonical(&signed), signatures };
+        Ok(Self { file: file.to_owned(), signed, sealed })
     }
 
     fn signed(&self) -> Node<'_> {
@@ -69,22 +60,12 @@ impl Envelope {
     }
 }
 
-/// Refuses what is longer than `limit` bytes.
-pub(super) fn check_length(file: &str, length: u64, limit: u64) -> Result<(), Denial> {
-    if length > limit {
-        return Err(Denial::LimitExceeded { what: format!("{file}, in bytes,"), limit });
-    }
-    Ok(())
-}
-
-impl Signature {
-    fn read(node: Node<'_>) -> Result<Self, Denial> {
-        Ok(Self {
-            key_id: node.get("keyid")?.string()?.to_owned(),
-            method: node.get("method")?.string()?.to_owned(),
-            bytes: node.get("sig")?.base64()?,
-        })
-    }
+fn read_signature(node: Node<'_>) -> Result<Signature, Denial> {
+    Ok(Signature {
+        key_id: node.get("keyid")?.string()?.to_owned(),
+        method: node.get("method")?.string()?.to_owned(),
+        bytes: node.get("sig")?.base64()?,
+    })
 }
 
 /// The hashes and length by which one file lists another.
@@ -165,7 +146,7 @@ impl Root {
         let signed = envelope.signed();
         let table = read_keys(signed.get("keys")?)?;
         let roles = signed.get("roles")?;
-        let keys = |role| RoleKeys::read(roles.get(role)?, &table);
+        let keys = |role| read_role_keys(roles.get(role)?, &table);
         Ok(Self {
             header,
             root: keys("root")?,

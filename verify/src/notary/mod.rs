@@ -4,27 +4,23 @@
 //! [`Repository::find`] answers for images. Every chain of trust starts at a [`Pin`]; [`Memory`]
 //! only ever restricts.
 
-use aws_lc_rs::digest;
-
+use crate::hash::{hex, sha256, sha512};
 use crate::image::Digest;
 
-mod canonical;
 mod certificate;
 mod inspect;
 mod key;
 mod lookup;
-mod memory;
 mod metadata;
-mod node;
 mod pin;
 mod repository;
 mod role;
 mod root;
 mod update;
 
+pub use crate::memory::{Floor, Memory, RootFloor};
 pub use inspect::{UntrustedRoot, UntrustedRootKey, untrusted_root};
 pub use key::public_key_fingerprint;
-pub use memory::{Floor, Memory, RootFloor};
 pub use metadata::FileMeta;
 pub use pin::{Pin, PinnedKeys, Pins};
 pub use repository::{Repository, RoleDetail, RoleInfo};
@@ -58,20 +54,4 @@ pub enum Wanted<'a> {
         /// The digest.
         digest: &'a Digest,
     },
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
-    hash
-}
-
-fn sha512(bytes: &[u8]) -> [u8; 64] {
-    let mut hash = [0; 64];
-    hash.copy_from_slice(digest::digest(&digest::SHA512, bytes).as_ref());
-    hash
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

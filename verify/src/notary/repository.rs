@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use super::Memory;
 use super::metadata::Entry;
 use super::role::{Delegation, TARGETS};
 use super::root::TrustedRoot;
-use super::{Floor, Memory, RootFloor};
 use crate::outcome::{Denial, KeyFingerprint, Refusal};
 
 /// A repository's verified metadata at one moment. Only a finished [`super::Update`] makes one.
@@ -185,17 +185,7 @@ impl Repository {
     /// Whether something newer has been verified than this rests on, or another root of the same
     /// version: then it must not answer any more. What is older, or was forgotten, says nothing.
     pub fn superseded_by(&self, memory: &Memory) -> bool {
-        let (own, other) = (&self.memory, memory);
-        let forked = |own: &RootFloor, other: &RootFloor| {
-            own.version == other.version && own.sha256 != other.sha256
-        };
-        if own.root.as_ref().zip(other.root.as_ref()).is_some_and(|(own, other)| forked(own, other))
-        {
-            return true;
-        }
-        let newest = own.clone().merged(other.clone());
-        let passed = |(role, floor): (&String, &Floor)| newest.roles.get(role) != Some(floor);
-        newest.root != own.root || own.roles.iter().any(passed)
+        self.memory.is_superseded_by(memory)
     }
 }
 

@@ -1,13 +1,12 @@
 //! Role names, and a role's keys, threshold and paths.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::key::Key;
-use super::metadata::Envelope;
-use super::node::Node;
-use crate::limits;
-use crate::outcome::{Denial, KeyFingerprint};
+use crate::json::Node;
+use crate::limits::{self, check_count};
+use crate::outcome::Denial;
 
 /// The role that every repository's entries start from.
 pub const TARGETS: &str = "targets";
@@ -32,25 +31,7 @@ pub(super) fn parent(name: &str) -> Option<&str> {
 }
 
 /// Who signs a role.
-#[derive(Debug, Clone)]
-pub(super) struct RoleKeys {
-    keys: BTreeMap<String, Arc<Key>>,
-    threshold: u64,
-}
-
-/// Refuses more of something in one file than its limit.
-pub(super) fn check_count(
-    node: Node<'_>,
-    what: &str,
-    count: usize,
-    limit: usize,
-) -> Result<(), Denial> {
-    if count > limit {
-        let what = format!("the number of {what} in {}", node.file());
-        return Err(Denial::LimitExceeded { what, limit: limit as u64 });
-    }
-    Ok(())
-}
+pub(super) type RoleKeys = crate::threshold::RoleKeys<Key>;
 
 /// The key table of a root or targets file.
 pub(super) type KeyTable = BTreeMap<String, Arc<Key>>;
@@ -62,85 +43,18 @@ pub(super) fn read_keys(node: Node<'_>) -> Result<KeyTable, Denial> {
     members.map(|(id, key)| Ok((id.to_owned(), Arc::new(Key::read(id, key)?)))).collect()
 }
 
-impl RoleKeys {
-    /// Reads `keyids` and `threshold`; every id must be in `table`.
-    pub(super) fn read(node: Node<'_>, table: &KeyTable) -> Result<Self, Denial> {
-        let mut keys = BTreeMap::new();
-        if let Some(ids) = node.optional("keyids")? {
-            for id in ids.elements()? {
-                let id = id.string()?;
-                let key = table.get(id);
-                let key = key.ok_or_else(|| node.malformed(format!("it lists no key {id:?}")))?;
-                keys.insert(id.to_owned(), Arc::clone(key));
-            }
-        }
-        Ok(Self { keys, threshold: node.get("threshold")?.positive()? })
-    }
-
-    /// The same role with those keys only that `keep` accepts, by id.
-    pub(super) fn filter(&self, mut keep: impl FnMut(&str, &Key) -> bool) -> Self {
-        let kept = self.keys.iter().filter(|(id, key)| keep(id, key));
-        Self {
-            keys: kept.map(|(id, key)| (id.clone(), Arc::clone(key))).collect(),
-            threshold: self.threshold,
+/// Reads `keyids` and `threshold`; every id must be in `table`.
+pub(super) fn read_role_keys(node: Node<'_>, table: &KeyTable) -> Result<RoleKeys, Denial> {
+    let mut keys = BTreeMap::new();
+    if let Some(ids) = node.optional("keyids")? {
+        for id in ids.elements()? {
+            let id = id.string()?;
+            let key = table.get(id);
+            let key = key.ok_or_else(|| node.malformed(format!("it lists no key {id:?}")))?;
+            keys.insert(id.to_owned(), Arc::clone(key));
         }
     }
-
-    /// The role's threshold, at least 1.
-    pub(super) fn threshold(&self) -> u64 {
-        self.threshold
-    }
-
-    /// The keys that can be used, each once.
-    pub(super) fn fingerprints(&self) -> BTreeSet<KeyFingerprint> {
-        self.keys.values().filter_map(|key| key.fingerprint()).collect()
-    }
-
-    /// The keys by id.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Key)> {
-        self.keys.iter().map(|(id, key)| (id.as_str(), key.as_ref()))
-    }
-
-    /// Names the keys and the threshold: a floor holds while this stays the same.
-    pub(super) fn name(&self) -> String {
-        let mut text = String::new();
-        for id in self.keys.keys() {
-            text.push_str(id);
-            text.push('\n');
-        }
-        text.push_str(&self.threshold.to_string());
-        super::hex(&super::sha256(text.as_bytes()))
-    }
-
-    /// The distinct keys with a valid signature.
-    pub(super) fn signers(&self, envelope: &Envelope) -> BTreeSet<KeyFingerprint> {
-        let mut signers = BTreeSet::new();
-        for signature in &envelope.signatures {
-            let Some(key) = self.keys.get(&signature.key_id) else { continue };
-            if key.fingerprint().is_none_or(|fingerprint| signers.contains(&fingerprint)) {
-                continue;
-            }
-            signers.extend(key.verify(&signature.method, &envelope.canonical, &signature.bytes));
-        }
-        signers
-    }
-
-    /// The distinct keys with a valid signature, if they meet the threshold.
-    pub(super) fn verify(
-        &self,
-        role: &str,
-        envelope: &Envelope,
-    ) -> Result<BTreeSet<KeyFingerprint>, Denial> {
-        let signers = self.signers(envelope);
-        if (signers.len() as u64) < self.threshold {
-            return Err(Denial::ThresholdNotMet {
-                role: role.to_owned(),
-                found: signers.len(),
-                wanted: self.threshold,
-            });
-        }
-        Ok(signers)
-    }
+    Ok(RoleKeys::new(keys, node.get("threshold")?.positive()?))
 }
 
 /// A role that a targets file delegates to.
@@ -173,7 +87,7 @@ impl Delegation {
                 paths.push(path.string()?.to_owned());
             }
         }
-        Ok(Self { name: name.to_owned(), keys: RoleKeys::read(node, table)?, paths })
+        Ok(Self { name: name.to_owned(), keys: read_role_keys(node, table)?, paths })
     }
 
     /// Keeps those paths only that lie under one of the parent's.

@@ -13,6 +13,7 @@ use super::role::RoleKeys;
 use super::{Memory, RootFloor};
 use crate::limits;
 use crate::outcome::{Denial, KeyFingerprint};
+use crate::threshold::Verifier;
 
 const FILE: &str = "root";
 
@@ -133,7 +134,7 @@ impl Walk {
 impl Progress {
     fn trusted(newest: RootFile, start: Option<u64>, certified_until: Timestamp) -> Self {
         let start = start.unwrap_or(newest.version());
-        let signers = newest.keys.signers(&newest.envelope);
+        let signers = newest.keys.signers(&newest.envelope.sealed);
         let RootFile { root, file, .. } = newest;
         Self::Trusted(Box::new(TrustedRoot { root, file, certified_until, start, signers }))
     }
@@ -161,10 +162,12 @@ impl RootFile {
             }
         }
         let keys = root.root.filter(|id, _| not_after.contains_key(id));
-        if let Err(too_few) = keys.verify(FILE, &envelope) {
+        if let Err(too_few) = keys.verify(FILE, &envelope.sealed) {
             // Where the signatures are there but their keys do not count, the rule is the cause.
             return Err(match unfit {
-                Some(unfit) if root.root.verify(FILE, &envelope).is_ok() => unfit.denial(judge.now),
+                Some(unfit) if root.root.verify(FILE, &envelope.sealed).is_ok() => {
+                    unfit.denial(judge.now)
+                }
                 _ => too_few,
             });
         }
@@ -179,7 +182,7 @@ impl RootFile {
     fn check_successor_of(&self, older: &Self) -> Result<(), Denial> {
         let (version, predecessor) = (self.version(), older.version());
         let role = format!("root {version}, by the keys of root {predecessor},");
-        older.keys.verify(&role, &self.envelope).map(drop)
+        older.keys.verify(&role, &self.envelope.sealed).map(drop)
     }
 
     /// Whether pinned keys alone meet both the root's threshold and the pin's; if so, until when.
@@ -215,7 +218,7 @@ impl RootFile {
         until: impl Fn(&str, &Key) -> Option<Timestamp>,
     ) -> Option<Timestamp> {
         let mut times = BTreeMap::new();
-        let signed = |id: &str| self.envelope.signatures.iter().any(|it| it.key_id == id);
+        let signed = |id: &str| self.envelope.sealed.signatures.iter().any(|it| it.key_id == id);
         let keys = self.keys.filter(|id, key| {
             // Chains of certificates are worth building for signers only.
             if !signed(id) {
@@ -228,7 +231,7 @@ impl RootFile {
             *time = until.min(*time);
             true
         });
-        let signers = keys.signers(&self.envelope);
+        let signers = keys.signers(&self.envelope.sealed);
         let mut times: Vec<_> = signers.iter().filter_map(|key| times.get(key).copied()).collect();
         times.sort_by(|a, b| b.cmp(a));
         let last = usize::try_from(threshold).ok()?.checked_sub(1)?;

@@ -5,13 +5,13 @@ use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 
-use super::metadata::{Envelope, FileMeta, Header, Listing, Targets, check_length};
+use super::metadata::{Envelope, FileMeta, Header, Listing, Targets};
 use super::pin::Pin;
 use super::repository::{Base, Repository, Role, RoleState, Standing};
 use super::role::{Delegation, RELEASES, RoleKeys, TARGETS};
 use super::root::{Judge, Progress, TrustedRoot, Walk};
 use super::{Floor, Memory};
-use crate::limits;
+use crate::limits::{self, check_length};
 use crate::outcome::{Denial, Refusal, Unavailable};
 
 const TIMESTAMP: &str = "timestamp";
@@ -298,7 +298,7 @@ impl<'p> Update<'p> {
         envelope: &Envelope,
         header: Header,
     ) -> Result<Standing, Denial> {
-        let signers = keys.verify(role, envelope)?;
+        let signers = keys.verify(role, &envelope.sealed)?;
         let Header { version, expires } = header;
         let floor = Floor { version, keys: keys.name() };
         if let Some(seen) = self.memory.roles.get(role)

@@ -6,12 +6,13 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 
-use super::canonical::Value;
+use super::Value;
+use crate::hash::unhex;
 use crate::outcome::Denial;
 
 /// A value, and where it is.
 #[derive(Clone, Copy)]
-pub(super) struct Node<'a> {
+pub(crate) struct Node<'a> {
     file: &'a str,
     name: &'a str,
     value: &'a Value,
@@ -19,17 +20,17 @@ pub(super) struct Node<'a> {
 
 impl<'a> Node<'a> {
     /// The whole of `file`.
-    pub(super) fn whole(file: &'a str, value: &'a Value) -> Self {
+    pub(crate) fn whole(file: &'a str, value: &'a Value) -> Self {
         Self { file, name: "the file", value }
     }
 
     /// The file that it is in.
-    pub(super) fn file(&self) -> &'a str {
+    pub(crate) fn file(&self) -> &'a str {
         self.file
     }
 
     /// A refusal that names the file.
-    pub(super) fn malformed(&self, reason: impl Into<String>) -> Denial {
+    pub(crate) fn malformed(&self, reason: impl Into<String>) -> Denial {
         Denial::MalformedMetadata { file: self.file.to_owned(), reason: reason.into() }
     }
 
@@ -38,7 +39,7 @@ impl<'a> Node<'a> {
     }
 
     /// An object's members.
-    pub(super) fn object(&self) -> Result<&'a BTreeMap<String, Value>, Denial> {
+    pub(crate) fn object(&self) -> Result<&'a BTreeMap<String, Value>, Denial> {
         match self.value {
             Value::Object(members) => Ok(members),
             _ => Err(self.is_not("an object")),
@@ -46,14 +47,14 @@ impl<'a> Node<'a> {
     }
 
     /// A member that has to be there.
-    pub(super) fn get(&self, name: &'a str) -> Result<Self, Denial> {
+    pub(crate) fn get(&self, name: &'a str) -> Result<Self, Denial> {
         let value = self.object()?.get(name);
         let value = value.ok_or_else(|| self.malformed(format!("it has no \"{name}\"")))?;
         Ok(Self { file: self.file, name, value })
     }
 
     /// A member that may be absent or null: Go writes an empty list or map as null.
-    pub(super) fn optional(&self, name: &'a str) -> Result<Option<Self>, Denial> {
+    pub(crate) fn optional(&self, name: &'a str) -> Result<Option<Self>, Denial> {
         Ok(match self.object()?.get(name) {
             None | Some(Value::Null) => None,
             Some(value) => Some(Self { file: self.file, name, value }),
@@ -61,7 +62,7 @@ impl<'a> Node<'a> {
     }
 
     /// An object's members, by name, each with its place.
-    pub(super) fn members(
+    pub(crate) fn members(
         &self,
     ) -> Result<impl ExactSizeIterator<Item = (&'a str, Self)> + use<'a>, Denial> {
         let file = self.file;
@@ -70,7 +71,7 @@ impl<'a> Node<'a> {
     }
 
     /// The elements.
-    pub(super) fn elements(&self) -> Result<impl ExactSizeIterator<Item = Self> + use<'a>, Denial> {
+    pub(crate) fn elements(&self) -> Result<impl ExactSizeIterator<Item = Self> + use<'a>, Denial> {
         let Self { file, name, value } = *self;
         match value {
             Value::Array(values) => Ok(values.iter().map(move |value| Self { file, name, value })),
@@ -79,7 +80,7 @@ impl<'a> Node<'a> {
     }
 
     /// A string.
-    pub(super) fn string(&self) -> Result<&'a str, Denial> {
+    pub(crate) fn string(&self) -> Result<&'a str, Denial> {
         match self.value {
             Value::String(text) => Ok(text),
             _ => Err(self.is_not("a string")),
@@ -87,7 +88,7 @@ impl<'a> Node<'a> {
     }
 
     /// An integer of at least 0.
-    pub(super) fn unsigned(&self) -> Result<u64, Denial> {
+    pub(crate) fn unsigned(&self) -> Result<u64, Denial> {
         match self.value {
             Value::Integer(integer) => u64::try_from(*integer).ok(),
             _ => None,
@@ -96,7 +97,7 @@ impl<'a> Node<'a> {
     }
 
     /// An integer of at least 1.
-    pub(super) fn positive(&self) -> Result<u64, Denial> {
+    pub(crate) fn positive(&self) -> Result<u64, Denial> {
         match self.unsigned()? {
             0 => Err(self.is_not("at least 1")),
             number => Ok(number),
@@ -104,17 +105,36 @@ impl<'a> Node<'a> {
     }
 
     /// Bytes in padded base64 of the standard alphabet.
-    pub(super) fn base64(&self) -> Result<Vec<u8>, Denial> {
+    pub(crate) fn base64(&self) -> Result<Vec<u8>, Denial> {
         BASE64_STANDARD.decode(self.string()?).map_err(|_| self.is_not("base64"))
     }
 
     /// So many bytes in base64.
-    pub(super) fn bytes<const N: usize>(&self) -> Result<[u8; N], Denial> {
+    pub(crate) fn bytes<const N: usize>(&self) -> Result<[u8; N], Denial> {
         self.base64()?.try_into().map_err(|_| self.is_not(&format!("{N} bytes in base64")))
     }
 
+    /// So many bytes in hex.
+    pub(crate) fn hex<const N: usize>(&self) -> Result<[u8; N], Denial> {
+        let bytes = unhex(self.string()?).and_then(|bytes| bytes.try_into().ok());
+        bytes.ok_or_else(|| self.is_not(&format!("{N} bytes in hex")))
+    }
+
+    /// True or false.
+    pub(crate) fn boolean(&self) -> Result<bool, Denial> {
+        match self.value {
+            Value::Bool(value) => Ok(*value),
+            _ => Err(self.is_not("true or false")),
+        }
+    }
+
+    /// As canonical JSON.
+    pub(crate) fn canonical(&self) -> String {
+        String::from_utf8_lossy(&super::canonical(self.value)).into_owned()
+    }
+
     /// A time by RFC 3339.
-    pub(super) fn time(&self) -> Result<Timestamp, Denial> {
+    pub(crate) fn time(&self) -> Result<Timestamp, Denial> {
         self.string()?.parse().map_err(|_| self.is_not("a time by RFC 3339"))
     }
 }

@@ -58,12 +58,28 @@ impl Memory {
     /// Takes note that a verified root or delegating role lists these keys for `role`. If its floor
     /// is under others it falls now, and not when the role is read: that may fail, and then no
     /// merge could tell any more which verified step lowered it.
-    pub(super) fn rotate(&mut self, role: &str, keys: String) {
+    pub(crate) fn rotate(&mut self, role: &str, keys: String) {
         if let Some(floor) = self.roles.get_mut(role)
             && floor.keys != keys
         {
             *floor = Floor { version: 0, keys };
         }
+    }
+
+    /// Whether `newest` has anything newer than what this remembers, or another root of the same
+    /// version: what was verified then must not answer any more. What is older, or was forgotten,
+    /// says nothing.
+    pub(crate) fn is_superseded_by(&self, newest: &Self) -> bool {
+        let forked = |own: &RootFloor, other: &RootFloor| {
+            own.version == other.version && own.sha256 != other.sha256
+        };
+        let roots = self.root.as_ref().zip(newest.root.as_ref());
+        if roots.is_some_and(|(own, other)| forked(own, other)) {
+            return true;
+        }
+        let merged = self.clone().merged(newest.clone());
+        let passed = |(role, floor): (&String, &Floor)| merged.roles.get(role) != Some(floor);
+        merged.root != self.root || self.roles.iter().any(passed)
     }
 
     /// `Less` where `other` has the newer floor.

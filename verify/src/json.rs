@@ -1,5 +1,7 @@
 //! JSON, read once: the typed values and the bytes that signatures cover come from one parse.
 
+mod node;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,9 +11,11 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use crate::limits;
 use crate::outcome::Denial;
 
+pub(crate) use node::Node;
+
 /// A JSON value as signed metadata may hold it: integers only, no member twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Bool(bool),
     Integer(i128),
@@ -22,7 +26,7 @@ pub(super) enum Value {
 
 impl Value {
     /// Takes an object's member out; null where there is none.
-    pub(super) fn take(&mut self, name: &str) -> Self {
+    pub(crate) fn take(&mut self, name: &str) -> Self {
         match self {
             Self::Object(members) => members.remove(name),
             _ => None,
@@ -34,7 +38,7 @@ impl Value {
 /// Reads one JSON text. Refused: duplicate members, numbers that are no integers of 64 bits, lone
 /// surrogates, bytes that are not UTF-8, anything after the value, nesting deeper than
 /// `serde_json`'s 128 levels, and more values than [`limits::JSON_VALUES`].
-pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Value, Denial> {
+pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Value, Denial> {
     // Zero where there are too many.
     let left = Cell::new(limits::JSON_VALUES + 1);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
@@ -50,9 +54,9 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Value, Denial> {
     })
 }
 
-/// Docker's canonical form: members sorted by their bytes, no white space, and only `\` and `"`
+/// The canonical form of both dialects (OLPC's, and Docker's): members sorted by their bytes, no white space, and only `\` and `"`
 /// escaped.
-pub(super) fn canonical(value: &Value) -> Vec<u8> {
+pub(crate) fn canonical(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     write(value, &mut out);
     out

@@ -1,0 +1,219 @@
+//! Delegations: by path, by hashed bins, and succinct ones.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::document::{KeyTable, RoleKeys, read_keys, read_role_keys};
+use super::glob::Glob;
+use super::metadata::{check_role_name, read_strings};
+use crate::hash::{hex, sha256};
+use crate::json::Node;
+use crate::limits::{self, check_count};
+use crate::outcome::Denial;
+
+/// A target's name, with what its bins are found by.
+#[derive(Debug)]
+pub(super) struct Name<'n> {
+    pub(super) text: &'n str,
+    sha256: [u8; 32],
+    hex: String,
+}
+
+impl<'n> Name<'n> {
+    pub(super) fn new(text: &'n str) -> Self {
+        let sha256 = sha256(text.as_bytes());
+        Self { text, sha256, hex: hex(&sha256) }
+    }
+}
+
+/// What a targets file delegates.
+#[derive(Debug, Default)]
+pub(super) enum Delegations {
+    #[default]
+    None,
+    /// In the file's order.
+    Roles(Vec<Delegation>),
+    Succinct(Succinct),
+}
+
+/// A role that a targets file delegates to.
+#[derive(Debug)]
+pub(super) struct Delegation {
+    pub(super) name: String,
+    pub(super) keys: RoleKeys,
+    terminating: bool,
+    paths: Paths,
+}
+
+#[derive(Debug)]
+enum Paths {
+    Globs(Vec<Glob>),
+    /// Hex digits that the sha256 of a name begins with.
+    HashPrefixes(Vec<String>),
+}
+
+/// TAP 15: so many bins that their numbers take `bits` bits, signed by the same keys.
+#[derive(Debug)]
+pub(super) struct Succinct {
+    keys: RoleKeys,
+    bits: u32,
+    prefix: String,
+}
+
+/// A delegation on a name's path.
+pub(super) struct Step<'d> {
+    pub(super) role: Cow<'d, str>,
+    pub(super) keys: &'d RoleKeys,
+    pub(super) terminating: bool,
+}
+
+impl Delegations {
+    pub(super) fn read(node: Node<'_>) -> Result<Self, Denial> {
+        let table = read_keys(node.get("keys")?)?;
+        match (node.optional("roles")?, node.optional("succinct_roles")?) {
+            (Some(roles), None) => Self::read_roles(roles, &table),
+            (None, Some(succinct)) => Ok(Self::Succinct(Succinct::read(succinct, &table)?)),
+            (None, None) => Ok(Self::None),
+            (Some(_), Some(_)) => Err(node.malformed("it has both roles and succinct_roles")),
+        }
+    }
+
+    fn read_roles(node: Node<'_>, table: &KeyTable) -> Result<Self, Denial> {
+        let listed = node.elements()?;
+        check_count(node, "delegations", listed.len(), limits::TUF_DELEGATIONS_LISTED)?;
+        let mut roles = Vec::new();
+        let mut names = BTreeSet::new();
+        for listed in listed {
+            let role = Delegation::read(listed, table)?;
+            if !names.insert(role.name.clone()) {
+                return Err(node.malformed(format!("it delegates to {:?} twice", role.name)));
+            }
+            roles.push(role);
+        }
+        Ok(Self::Roles(roles))
+    }
+
+    /// The delegations whose paths cover a name, in their order.
+    pub(super) fn on_path<'d>(&'d self, name: &Name<'_>) -> Vec<Step<'d>> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Roles(roles) => {
+                roles.iter().filter(|role| role.covers(name)).map(Delegation::step).collect()
+            }
+            Self::Succinct(bins) => vec![bins.step(name)],
+        }
+    }
+
+    /// The delegations by path, bins left out, that cover some name of these components; `None`
+    /// is any.
+    pub(super) fn that_may_cover<'d>(
+        &'d self,
+        components: &[Option<&str>],
+    ) -> impl Iterator<Item = Step<'d>> {
+        let roles: &[Delegation] = match self {
+            Self::Roles(roles) => roles,
+            Self::None | Self::Succinct(_) => &[],
+        };
+        let components = components.to_vec();
+        let covers = move |role: &&Delegation| match &role.paths {
+            Paths::Globs(globs) => {
+                let matches = |glob: &Glob| glob.matches_components(components.iter().copied());
+                globs.iter().any(matches)
+            }
+            Paths::HashPrefixes(_) => false,
+        };
+        roles.iter().filter(covers).map(Delegation::step)
+    }
+
+    /// Those of these roles that are delegated to, with their keys.
+    pub(super) fn among<'d>(&'d self, names: &BTreeSet<&'d str>) -> Vec<(&'d str, &'d RoleKeys)> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Roles(roles) => {
+                let named = roles.iter().filter(|role| names.contains(&*role.name));
+                named.map(|role| (&*role.name, &role.keys)).collect()
+            }
+            Self::Succinct(bins) => {
+                let named = names.iter().filter(|name| bins.has(name));
+                named.map(|name| (*name, &bins.keys)).collect()
+            }
+        }
+    }
+}
+
+impl Delegation {
+    fn read(node: Node<'_>, table: &KeyTable) -> Result<Self, Denial> {
+        let name = node.get("name")?.string()?;
+        check_role_name(node, name)?;
+        let paths = node.optional("paths")?;
+        let prefixes = node.optional("path_hash_prefixes")?;
+        let limit = limits::TUF_DELEGATION_PATHS;
+        let paths = match (paths, prefixes) {
+            (Some(_), Some(_)) => {
+                let reason = format!("it delegates to {name:?} by paths and by hash prefixes");
+                return Err(node.malformed(reason));
+            }
+            (None, Some(prefixes)) => {
+                Paths::HashPrefixes(read_strings(prefixes, "hash prefixes of one role", limit)?)
+            }
+            (Some(paths), None) => {
+                let paths = read_strings(paths, "paths of one delegation", limit)?;
+                Paths::Globs(paths.iter().map(|path| Glob::new(path)).collect())
+            }
+            // No path is none, not all.
+            (None, None) => Paths::Globs(Vec::new()),
+        };
+        let terminating = node.optional("terminating")?;
+        Ok(Self {
+            name: name.to_owned(),
+            keys: read_role_keys(node, table)?,
+            terminating: terminating.map_or(Ok(false), |terminating| terminating.boolean())?,
+            paths,
+        })
+    }
+
+    fn covers(&self, name: &Name<'_>) -> bool {
+        match &self.paths {
+            Paths::Globs(globs) => globs.iter().any(|glob| glob.matches(name.text)),
+            Paths::HashPrefixes(prefixes) => {
+                prefixes.iter().any(|prefix| name.hex.starts_with(prefix.as_str()))
+            }
+        }
+    }
+
+    fn step(&self) -> Step<'_> {
+        let Self { name, keys, terminating, .. } = self;
+        Step { role: Cow::Borrowed(name), keys, terminating: *terminating }
+    }
+}
+
+impl Succinct {
+    fn read(node: Node<'_>, table: &KeyTable) -> Result<Self, Denial> {
+        let bits = node.get("bit_length")?.unsigned()?;
+        let bits =
+            u32::try_from(bits).ok().filter(|bits| (1..=limits::SUCCINCT_BITS).contains(bits));
+        let bits = bits.ok_or_else(|| node.malformed("its bit_length is not from 1 to 32"))?;
+        let prefix = node.get("name_prefix")?.string()?.to_owned();
+        check_role_name(node, &format!("{prefix}-"))?;
+        Ok(Self { keys: read_role_keys(node, table)?, bits, prefix })
+    }
+
+    /// How many hex digits a bin's number has: those of the last one.
+    fn digits(&self) -> usize {
+        self.bits.div_ceil(4) as usize
+    }
+
+    fn step(&self, name: &Name<'_>) -> Step<'_> {
+        let [a, b, c, d, ..] = name.sha256;
+        let bin = u64::from(u32::from_be_bytes([a, b, c, d])) >> (32 - self.bits);
+        let role = format!("{}-{bin:0digits$x}", self.prefix, digits = self.digits());
+        // TAP 15: a bin is the only role for its names.
+        Step { role: Cow::Owned(role), keys: &self.keys, terminating: true }
+    }
+
+    /// Whether a role is named like one of the bins.
+    fn has(&self, role: &str) -> bool {
+        let number = role.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_prefix('-'));
+        number.is_some_and(|number| number.len() == self.digits())
+    }
+}

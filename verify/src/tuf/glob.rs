@@ -1,0 +1,168 @@
+//! Patterns of target paths, as the shell and python-tuf's `fnmatch` read them, component by
+//! component: no wildcard matches a `/`.
+
+/// A pattern.
+#[derive(Debug, Clone)]
+pub(super) struct Glob(Vec<Vec<Token>>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    Literal(char),
+    One,
+    Many,
+    /// Inclusive ranges, and whether the rest is meant.
+    Class {
+        ranges: Vec<(char, char)>,
+        negated: bool,
+    },
+}
+
+impl Glob {
+    pub(super) fn new(pattern: &str) -> Self {
+        Self(pattern.split('/').map(tokens).collect())
+    }
+
+    pub(super) fn matches(&self, path: &str) -> bool {
+        self.matches_components(path.split('/').map(Some))
+    }
+
+    /// Whether a path of these components matches; `None` stands for some component that is not
+    /// known, and matches whatever could match anything.
+    pub(super) fn matches_components<'c>(
+        &self,
+        components: impl Iterator<Item = Option<&'c str>>,
+    ) -> bool {
+        let mut patterns = self.0.iter();
+        for component in components {
+            let Some(pattern) = patterns.next() else { return false };
+            if component.is_some_and(|component| !matches(pattern, component)) {
+                return false;
+            }
+        }
+        patterns.next().is_none()
+    }
+}
+
+fn tokens(pattern: &str) -> Vec<Token> {
+    let characters: Vec<char> = pattern.chars().collect();
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    while let Some(character) = characters.get(at) {
+        at += 1;
+        tokens.push(match character {
+            '*' => Token::Many,
+            '?' => Token::One,
+            '[' => match class(&characters[at..]) {
+                Some((token, length)) => {
+                    at += length;
+                    token
+                }
+                // Unclosed, it is itself.
+                None => Token::Literal('['),
+            },
+            other => Token::Literal(*other),
+        });
+    }
+    tokens
+}
+
+/// The class that begins after its `[`, and how many characters it takes with its `]`.
+fn class(rest: &[char]) -> Option<(Token, usize)> {
+    let negated = rest.first() == Some(&'!');
+    let start = usize::from(negated);
+    // A `]` that comes first is a member.
+    let end = rest.iter().skip(start + 1).position(|character| *character == ']')? + start + 1;
+    let members = &rest[start..end];
+    let mut ranges = Vec::new();
+    let mut at = 0;
+    while at < members.len() {
+        let is_range = at + 2 < members.len() && members[at + 1] == '-';
+        let last = if is_range { at + 2 } else { at };
+        ranges.push((members[at], members[last]));
+        at = last + 1;
+    }
+    Some((Token::Class { ranges, negated }, end + 1))
+}
+
+impl Token {
+    fn accepts(&self, character: char) -> bool {
+        match self {
+            Self::Literal(literal) => *literal == character,
+            Self::One | Self::Many => true,
+            Self::Class { ranges, negated } => {
+                let within = |(first, last): &(char, char)| (*first..=*last).contains(&character);
+                ranges.iter().any(within) != *negated
+            }
+        }
+    }
+}
+
+/// The last `*` takes one character more wherever the rest does not fit: at most the product of
+/// both lengths in steps.
+fn matches(pattern: &[Token], text: &str) -> bool {
+    let text: Vec<char> = text.chars().collect();
+    let (mut at, mut next) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while next < text.len() {
+        match pattern.get(at) {
+            Some(Token::Many) => {
+                retry = Some((at, next));
+                at += 1;
+            }
+            Some(token) if token.accepts(text[next]) => {
+                at += 1;
+                next += 1;
+            }
+            _ => {
+                let Some((star, taken)) = retry else { return false };
+                retry = Some((star, taken + 1));
+                at = star + 1;
+                next = taken + 1;
+            }
+        }
+    }
+    pattern[at..].iter().all(|token| *token == Token::Many)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(pattern: &str, matching: &[&str], others: &[&str]) {
+        let glob = Glob::new(pattern);
+        for path in matching {
+            assert!(glob.matches(path), "{pattern} {path}");
+        }
+        for path in others {
+            assert!(!glob.matches(path), "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn t13_no_wildcard_matches_a_slash() {
+        check("*", &["", "a", "a.b"], &["a/b", "/", "a/"]);
+        check("a/*", &["a/b", "a/"], &["a", "a/b/c", "ab/c"]);
+        check("a/*/c", &["a/b/c"], &["a/c", "a/b/b/c"]);
+        check("a?b", &["axb", "aéb"], &["a/b", "ab", "axxb"]);
+        check("**", &["a"], &["a/b"]);
+        check("a[!x]b", &["ayb"], &["axb", "a/b"]);
+        check("a[/]b", &["a[/]b"], &["a/b"]);
+    }
+
+    #[test]
+    fn patterns_match_whole_paths() {
+        check("a*b*c", &["abc", "axbxc", "abcbc", "abbc"], &["abcd", "xabc", "acb"]);
+        check("release-[0-9][ab].tgz", &["release-1a.tgz"], &["release-xa.tgz", "release-1.tgz"]);
+        check("[]]", &["]"], &["[", ""]);
+        check("[a", &["[a"], &["a"]);
+        check("[a-]", &["a", "-"], &["b"]);
+        check("", &[""], &["a"]);
+        check("a", &["a"], &["", "A", "aa"]);
+    }
+
+    #[test]
+    fn many_stars_do_not_take_long() {
+        let pattern = "a*".repeat(500) + "b";
+        assert!(!Glob::new(&pattern).matches(&"a".repeat(5_000)));
+    }
+}

@@ -1,0 +1,119 @@
+//! Clause 5.3: the chain of roots, one version after the other.
+
+use std::sync::Arc;
+
+use super::{Answer, Stage, Update, check_expiry};
+use crate::hash::hex;
+use crate::limits;
+use crate::memory::RootFloor;
+use crate::outcome::{Denial, Refusal};
+use crate::tuf::document::{Document, Identity, Signed};
+use crate::tuf::metadata::Root;
+use crate::tuf::tree::ROOT;
+
+/// The root that a source starts with: whoever configures it vouches for it.
+#[derive(Debug, Clone)]
+pub struct InitialRoot {
+    pub(super) root: Arc<Signed<Root>>,
+}
+
+impl InitialRoot {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Where it is malformed, or not signed as it says.
+    pub fn read(bytes: &[u8]) -> Result<Self, Denial> {
+        let document = Document::read(ROOT, bytes, limits::TUF_ROOT_BYTES)?;
+        let (header, root) = Root::read(&document)?;
+        let keys = root.root.clone();
+        let file = Identity::of(bytes, header.version);
+        let root = Signed::verify(ROOT, &document, header, file, &keys, root)?;
+        Ok(Self { root: Arc::new(root) })
+    }
+
+    /// sha256 of the file in hex: what a repository's memory is kept under.
+    pub fn anchor(&self) -> String {
+        hex(&self.root.file.sha256)
+    }
+
+    /// Its version.
+    pub fn version(&self) -> u64 {
+        self.root.header.version
+    }
+}
+
+impl Update {
+    pub(super) fn take_root(&mut self, answer: Answer<'_>) -> Result<(), Refusal> {
+        match answer {
+            Answer::Bytes(bytes) => Ok(self.next_root(bytes)?),
+            Answer::Unavailable(unavailable) => Err(unavailable.into()),
+            Answer::Absent => Ok(self.end_of_roots()?),
+        }
+    }
+
+    fn next_root(&mut self, bytes: &[u8]) -> Result<(), Denial> {
+        if self.rotations >= limits::ROOT_ROTATIONS {
+            let what = "the number of root rotations in one update".to_owned();
+            return Err(Denial::LimitExceeded { what, limit: limits::ROOT_ROTATIONS });
+        }
+        self.check_root(&self.root)?;
+        let document = Document::read(ROOT, bytes, limits::TUF_ROOT_BYTES)?;
+        let (header, root) = Root::read(&document)?;
+        // 5.3.5. Versions do not wrap: of the highest there is no successor.
+        let wanted = self.root.header.version.checked_add(1);
+        if wanted != Some(header.version) {
+            let newest = self.root.header.version;
+            let reason = format!("it is of version {}, after version {newest}", header.version);
+            return Err(Denial::MalformedMetadata { file: ROOT.to_owned(), reason });
+        }
+        // 5.3.4: by the keys of the root before it, and by its own.
+        let by =
+            format!("root {}, by the keys of root {},", header.version, self.root.header.version);
+        self.root.content.root.verify(&by, &document.sealed)?;
+        let (keys, file) = (root.root.clone(), Identity::of(bytes, header.version));
+        let root = Signed::verify(ROOT, &document, header, file, &keys, root)?;
+        self.check_root(&root)?;
+        self.root = Arc::new(root);
+        self.rotations += 1;
+        self.remember_root();
+        Ok(())
+    }
+
+    /// 5.3.10 and 5.3.11: only the last root's expiry counts.
+    fn end_of_roots(&mut self) -> Result<(), Denial> {
+        let root = Arc::clone(&self.root);
+        self.check_root(&root)?;
+        if let Some(floor) = &self.memory.root
+            && root.header.version < floor.version
+        {
+            let (found, remembered) = (root.header.version, floor.version);
+            return Err(Denial::Rollback { role: ROOT.to_owned(), found, remembered });
+        }
+        self.remember_root();
+        check_expiry(ROOT, root.header.expires, self.now)?;
+        self.stage = Stage::Timestamp;
+        self.read_kept();
+        Ok(())
+    }
+
+    /// Refuses a root that is another one than was seen of its version.
+    fn check_root(&self, root: &Signed<Root>) -> Result<(), Denial> {
+        let Some(floor) = &self.memory.root else { return Ok(()) };
+        let sha256 = hex(&root.file.sha256);
+        let version = root.header.version;
+        if version != floor.version || sha256 == floor.sha256 {
+            return Ok(());
+        }
+        let seen = &floor.sha256;
+        let reason = format!("version {version} has sha256 {sha256}, and {seen} was seen before");
+        Err(Denial::MalformedMetadata { file: ROOT.to_owned(), reason })
+    }
+
+    fn remember_root(&mut self) {
+        let version = self.root.header.version;
+        if self.memory.root.as_ref().is_none_or(|floor| floor.version < version) {
+            let sha256 = hex(&self.root.file.sha256);
+            self.memory.root = Some(RootFloor { version, sha256 });
+        }
+    }
+}
