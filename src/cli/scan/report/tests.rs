@@ -187,7 +187,7 @@ fn json_has_everything() {
 }
 
 /// A finding of pods that name the tag and a digest of it, or of the same by its tag.
-fn of_tag(review: fn(&str) -> ImageReview, before: Option<fn(&str) -> ImageReview>) -> Finding {
+fn of_tag(review: Verdict, before: Before) -> Finding {
     let mut finding = finding(review(TAGGED), before.map(|before| before(TAGGED)));
     finding.image.by_tag = true;
     let place = finding.workloads.values_mut().next().expect("a workload");
@@ -195,7 +195,7 @@ fn of_tag(review: fn(&str) -> ImageReview, before: Option<fn(&str) -> ImageRevie
     finding
 }
 
-fn of_digest(review: fn(&str) -> ImageReview, before: Option<fn(&str) -> ImageReview>) -> Finding {
+fn of_digest(review: Verdict, before: Before) -> Finding {
     let image = format!("{TAGGED}@sha256:{}", "a".repeat(64));
     finding(review(&image), before.map(|before| before(&image)))
 }
@@ -203,6 +203,8 @@ fn of_digest(review: fn(&str) -> ImageReview, before: Option<fn(&str) -> ImageRe
 const TAGGED: &str = "r.example/api:1.4";
 
 type Verdict = fn(&str) -> ImageReview;
+
+type Before = Option<Verdict>;
 
 #[test]
 fn pinned_images_are_told_by_tag_only_where_that_tells_more() {
@@ -214,7 +216,7 @@ fn pinned_images_are_told_by_tag_only_where_that_tells_more() {
         };
         review(image, Some("p"), Action::Deny, Of::Refused(denial.into()))
     };
-    let table: [(Verdict, Option<Verdict>, Verdict, Option<Verdict>, bool); 8] = [
+    let table: [(Verdict, Before, Verdict, Before, bool); 8] = [
         (good, None, good, None, false),
         (good, None, mismatch, None, true),
         (good, None, warned, None, true),
