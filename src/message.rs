@@ -95,7 +95,7 @@ fn summary(image: &ImageReview, verdict: &PolicyVerdict, refusal: &Refusal) -> S
         place(image),
         refusal.code(),
         by_whom(std::iter::once((verdict, refusal))),
-        told(refusal, verdict.disclose)
+        told_by(verdict, refusal)
     )
 }
 
@@ -160,9 +160,21 @@ fn explain(verdict: &PolicyVerdict, refusal: &Refusal) -> Vec<String> {
         .iter()
         .any(|authority| authority.outcome.as_ref().err() == Some(refusal));
     if !told_by_an_authority {
-        lines.push(format!("{own_name}: {}", told(refusal, verdict.disclose)));
+        lines.push(format!("{own_name}: {}", told_by(verdict, refusal)));
     }
     lines
+}
+
+/// A verdict's refusal as its user may read it. Where no policy matches, it hangs on the
+/// installation's setting whether that keeps the image out.
+fn told_by(verdict: &PolicyVerdict, refusal: &Refusal) -> String {
+    let told = told(refusal, verdict.disclose);
+    match (refusal, verdict.action) {
+        (Refusal::Denied(Denial::NoMatchingPolicy), Action::Deny) => {
+            format!("{told}, and such images are not let in here")
+        }
+        _ => told,
+    }
 }
 
 /// A refusal as its user may read it.
@@ -191,7 +203,6 @@ fn denied(denial: &Denial, disclose: bool) -> String {
         Denial::NotPinned => format!(
             "{denial}; write the image as NAME@sha256:..., or check that the mutating webhook runs"
         ),
-        Denial::NoMatchingPolicy => format!("{denial}, and such images are not let in here"),
         _ => denial.to_string(),
     }
 }

@@ -117,7 +117,7 @@ pub struct Reviewer {
     unmatched: Action,
     clock: Arc<Clock>,
     cluster: Option<Arc<View>>,
-    pull_secrets: Option<PullSecrets>,
+    pull_secrets: Option<Arc<PullSecrets>>,
 }
 
 impl Reviewer {
@@ -145,7 +145,22 @@ impl Reviewer {
     /// The same with pods' pull secrets, where they may be used.
     #[must_use]
     pub fn with_pull_secrets(self, pull_secrets: Option<PullSecrets>) -> Self {
-        Self { pull_secrets, ..self }
+        Self { pull_secrets: pull_secrets.map(Arc::new), ..self }
+    }
+
+    /// Another one that goes by these policies and sources, and shares everything else: evidence
+    /// that one has is at hand for the other.
+    #[must_use]
+    pub fn beside(&self, snapshot: Snapshot) -> Self {
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            repositories: self.repositories.clone(),
+            registry: self.registry.clone(),
+            unmatched: self.unmatched,
+            clock: Arc::clone(&self.clock),
+            cluster: self.cluster.clone(),
+            pull_secrets: self.pull_secrets.clone(),
+        }
     }
 
     /// Puts new policies and sources in place. Reviews under way keep the ones they began with.

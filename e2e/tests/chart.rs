@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use countersign_e2e::chart::{ALL_VALUES, CHART, Rendered, documents, template};
+use countersign_e2e::chart::{ALL_VALUES, CHART, Rendered, documents, template, template_as};
 use countersign_e2e::countersign::command;
 use countersign_e2e::lab::Lab;
 use countersign_e2e::{Context, Outcome};
@@ -40,6 +40,9 @@ fn without_unmatched_nothing_is_rendered_and_the_choices_and_the_road_are_named(
             assert!(refused.stderr.contains(part), "no {part:?} in {refused}");
         }
     }
+    let elsewhere = template_as("own", &["--set=webhooks.excludeNamespaces={mesh}"])?.stderr;
+    let scan = "countersign scan -A --system-namespace own --exclude-namespace mesh\n";
+    assert!(elsewhere.contains(scan), "{elsewhere}");
     Ok(())
 }
 

@@ -2,8 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use countersign_verify::outcome::{Effect, Finding, PolicyVerdict};
-use countersign_verify::policy::Action;
+use countersign_verify::outcome::Effect;
 use serde::Serialize;
 
 use super::workload::Item;
@@ -178,13 +177,8 @@ fn lacks_evidence_only(image: &ImageReview) -> bool {
 
 /// The code of the first refusal that has this effect.
 fn first_code(review: &Review, effect: Effect) -> &'static str {
-    let code = |verdict: &PolicyVerdict| match (effect, &verdict.finding, verdict.action) {
-        (Effect::Deny, Finding::Refused(refusal), Action::Deny)
-        | (Effect::Warn, Finding::Refused(refusal), Action::Warn)
-        | (Effect::Warn, Finding::Excepted { refusal, .. }, _) => Some(refusal.code()),
-        _ => None,
-    };
-    review.images.iter().flat_map(|image| &image.decision.verdicts).find_map(code).unwrap_or("")
+    let mut making = review.images.iter().flat_map(|image| image.decision.making(effect));
+    making.next().map_or("", |(_, refusal)| refusal.code())
 }
 
 /// Each warning on one line and within [`WARNING_CHARS`], all within [`WARNINGS_CHARS`].

@@ -1,6 +1,7 @@
 //! The program's commands.
 
 mod crds;
+mod one;
 mod pin;
 mod probe;
 mod progress;
@@ -184,6 +185,9 @@ mod tests {
                 "{arguments:?} {said:?}"
             );
         }
+        assert_eq!(problem(&["verify", "--policies=p", "-n=a", "image"]), None);
+        let no_name = problem(&["verify", "--policies=p", "-n=A/b", "image"]);
+        assert!(no_name.is_some_and(|said| said.contains("no name of a namespace")));
         assert!(problem(&["verify", "image"]).is_some_and(|said| said.contains("--policies")));
     }
 }

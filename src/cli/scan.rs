@@ -1,5 +1,6 @@
 //! `countersign scan`: what would be denied of what runs.
 
+mod by_tag;
 mod change;
 mod pods;
 mod policies;
@@ -13,15 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use tokio::time::Instant;
 
 use super::progress::side_by_side;
-use super::{Exit, Output, complain, namespace, print, print_json};
-use crate::admission::Decide as _;
+use super::{Exit, Output, complain, namespace, one, print, print_json};
 use crate::cluster::present::Present;
 use crate::config::ReviewArgs;
-use crate::review::{ImageReview, ImageUse, Puller, Request, Review, Reviewer, Subject};
-use crate::snapshot::Snapshot;
+use crate::review::{ImageReview, Reviewer};
 use pods::{Image, Running};
 use report::{Finding, Report};
 
@@ -88,9 +86,13 @@ async fn scan(args: &Args) -> Result<Report, Vec<String>> {
         .map_err(|error| vec![trouble::pods(namespace.as_deref(), &error, &url)])?;
     let view = Arc::new(present.view(namespace.as_deref()).await);
     let reviewer = args.review.reviewer(policies.present).map_err(|it| vec![it.to_string()])?;
-    let reviewer = Arc::new(reviewer.in_cluster(view));
-    let scan = Scan { reviewer, timeout: Duration::from_secs(args.timeout) };
-    let (pods, findings) = (running.pods, scan.findings(running, policies.candidate).await);
+    let reviewer = reviewer.in_cluster(view);
+    let for_digests = by_tag::for_digests(&reviewer.snapshot());
+    let candidate = policies.candidate.map(|snapshot| Arc::new(reviewer.beside(snapshot)));
+    let present = Arc::new(reviewer);
+    let scan = Scan { present, candidate, timeout: Duration::from_secs(args.timeout) };
+    let pods = running.pods;
+    let findings = by_tag::settle(scan.findings(running).await, &for_digests);
     Ok(Report { place, left_out, pods, findings, compared })
 }
 
@@ -116,50 +118,34 @@ async fn connect() -> Result<(Client, String), String> {
 }
 
 struct Scan {
-    reviewer: Arc<Reviewer>,
+    present: Arc<Reviewer>,
+    /// By the candidates, where there are any.
+    candidate: Option<Arc<Reviewer>>,
     timeout: Duration,
 }
 
 impl Scan {
-    /// The verdicts of the policies in place, or, where there are candidates, of both.
-    async fn findings(&self, running: Running, candidate: Option<Snapshot>) -> Vec<Finding> {
-        let first = self.review_all(&running).await;
-        let (before, after) = match candidate {
-            None => (None, first),
-            Some(candidate) => {
-                self.reviewer.replace(candidate);
-                (Some(first), self.review_all(&running).await)
-            }
-        };
-        let mut before = before.into_iter().flatten();
-        let findings = running.images.into_iter().zip(after);
-        let finding = |((image, workloads), review)| Finding {
-            image,
-            workloads,
-            review,
-            before: before.next(),
-        };
-        findings.map(finding).collect()
-    }
-
-    /// One verdict an image, in their order.
-    async fn review_all(&self, running: &Running) -> Vec<ImageReview> {
+    /// Every image's verdict, in their order.
+    async fn findings(&self, running: Running) -> Vec<Finding> {
         let work = running.images.keys().map(|image| self.review(image));
         let reviews = side_by_side("reviewed", work).await;
-        reviews.into_iter().flat_map(|review| review.images).collect()
+        let finding = |((image, workloads), (review, before)): (_, (Option<ImageReview>, _))| {
+            Some(Finding { image, workloads, review: review?, before })
+        };
+        running.images.into_iter().zip(reviews).filter_map(finding).collect()
     }
 
-    /// As of a template: a tag that is pinned when the pod is made anew is no reason to be denied.
-    async fn review(&self, image: &Image) -> Review {
-        let usage = ImageUse { path: "image".to_owned(), image: image.image.clone() };
-        let request = Request {
-            namespace: Some(&image.namespace),
-            subject: Subject::Template,
-            uses: std::slice::from_ref(&usage),
-            puller: Puller::default(),
-            deadline: Instant::now() + self.timeout,
+    /// The verdict that counts, and the one before it, of one moment as far as that can be: what
+    /// changes meanwhile is not the candidates' doing.
+    async fn review(&self, image: &Image) -> (Option<ImageReview>, Option<ImageReview>) {
+        let review = async |reviewer| {
+            one::review(reviewer, &image.namespace, &image.image, self.timeout).await.pop()
         };
-        self.reviewer.review(&request).await
+        let present = review(&self.present).await;
+        match &self.candidate {
+            None => (present, None),
+            Some(candidate) => (review(candidate).await, present),
+        }
     }
 }
 

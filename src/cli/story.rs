@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use countersign_verify::notary::{Lookup, RoleInfo, TARGETS};
-use countersign_verify::outcome::{AuthorityOutcome, Effect, Finding, PolicyVerdict, Refusal};
-use countersign_verify::policy::{Authority, Policy, Rule};
+use countersign_verify::outcome::{
+    AuthorityOutcome, Denial, Effect, Finding, PolicyVerdict, Refusal,
+};
+use countersign_verify::policy::{Action, Authority, Policy, Rule};
 use serde::Serialize;
 
 use crate::message::told;
@@ -37,6 +39,9 @@ pub(super) fn verdict(review: &ImageReview) -> String {
     text
 }
 
+/// The installation's own setting, where policies are named.
+pub(super) const INSTALLATION: &str = "(default)";
+
 fn name(verdict: &PolicyVerdict) -> String {
     match &verdict.policy {
         Some(policy) => format!("TrustPolicy \"{policy}\" ({:?})", verdict.action),
@@ -51,10 +56,33 @@ fn finding(verdict: &PolicyVerdict) -> String {
         Finding::Excepted { exception, expires, refusal } => {
             format!("excepted by \"{exception}\" until {expires}: {}", refusal.code())
         }
-        Finding::Refused(refusal) if verdict.authorities.is_empty() => {
-            format!("{}: {}", refusal.code(), told(refusal, true))
+        Finding::Refused(refusal) if told_by_an_authority(verdict, refusal) => {
+            refusal.code().to_owned()
         }
-        Finding::Refused(refusal) => refusal.code().to_owned(),
+        Finding::Refused(refusal) => {
+            format!("{}: {}", refusal.code(), told(refusal, true) + setting(verdict, refusal))
+        }
+    }
+}
+
+fn told_by_an_authority(verdict: &PolicyVerdict, refusal: &Refusal) -> bool {
+    let mut refusals = verdict.authorities.iter().filter_map(|it| it.outcome.as_ref().err());
+    refusals.any(|its| its.code() == refusal.code())
+}
+
+/// By which setting an image without a policy is treated as it is.
+fn setting(verdict: &PolicyVerdict, refusal: &Refusal) -> &'static str {
+    match (refusal, verdict.action) {
+        (Refusal::Denied(Denial::NoMatchingPolicy), Action::Deny) => {
+            ", and unmatched=Deny refuses such images"
+        }
+        (Refusal::Denied(Denial::NoMatchingPolicy), Action::Warn) => {
+            ", and unmatched=Warn warns of such images"
+        }
+        (Refusal::Denied(Denial::NoMatchingPolicy), Action::Audit) => {
+            ", and unmatched=Audit lets such images in"
+        }
+        _ => "",
     }
 }
 
@@ -71,24 +99,19 @@ fn outcome_text(authority: &AuthorityOutcome) -> String {
     }
 }
 
-/// Why an image is not let in without a word, a line for each authority or policy that says so.
+/// What decides that an image is not let in without a word: a line for each authority or policy
+/// that says so, and remarks.
 pub(super) fn reasons(review: &ImageReview) -> Vec<String> {
     let mut lines = Vec::new();
-    for verdict in &review.decision.verdicts {
-        if matches!(verdict.finding, Finding::Verified | Finding::AllowedUnverified { .. }) {
-            continue;
-        }
-        let policy = verdict.policy.as_deref().unwrap_or("default");
+    for (verdict, _) in review.decision.making(review.decision.effect()) {
+        let policy = verdict.policy.as_deref().unwrap_or(INSTALLATION);
         let refused = verdict.authorities.iter().filter(|authority| authority.outcome.is_err());
         let before = lines.len();
         lines.extend(refused.map(|authority| {
             format!("{policy}, {}: {}", authority.authority, outcome_text(authority))
         }));
-        let told = verdict.authorities.iter().any(|authority| {
-            authority.outcome.as_ref().err().map(Refusal::code)
-                == verdict.refusal().map(Refusal::code)
-        });
-        if lines.len() == before || !told {
+        let refusal = verdict.refusal();
+        if lines.len() == before || !refusal.is_some_and(|it| told_by_an_authority(verdict, it)) {
             lines.push(format!("{policy}: {}", finding(verdict)));
         }
     }

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::progress::side_by_side;
-use super::{Exit, Output, complain, print, print_json, story};
-use crate::admission::Decide as _;
+use super::{Exit, Output, complain, namespace, one, print, print_json, story};
 use crate::api;
 use crate::config::ReviewArgs;
-use crate::review::{ImageReview, ImageUse, Puller, Request, Review, Reviewer, Subject};
+use crate::review::ImageReview;
 use crate::snapshot::Snapshot;
 
 #[derive(Debug, clap::Args)]
@@ -24,7 +22,7 @@ pub(super) struct Args {
     #[command(flatten)]
     review: ReviewArgs,
     /// The namespace that the images are meant for
-    #[arg(long, short, value_name = "NS", default_value = "default")]
+    #[arg(long, short, value_name = "NS", default_value = "default", value_parser = namespace)]
     namespace: String,
     /// How the verdicts are printed
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
@@ -49,9 +47,11 @@ pub(super) async fn run(args: Args) -> Exit {
         Ok(reviewer) => Arc::new(reviewer),
         Err(error) => return complain(&error),
     };
-    let work = args.images.iter().map(|image| review(&reviewer, &args, image));
+    let timeout = Duration::from_secs(args.timeout);
+    let review = |image| one::review(&reviewer, &args.namespace, image, timeout);
+    let work = args.images.iter().map(|image| review(image));
     let reviews = side_by_side("verified", work).await;
-    let reviews: Vec<ImageReview> = reviews.into_iter().flat_map(|review| review.images).collect();
+    let reviews: Vec<ImageReview> = reviews.into_iter().flatten().collect();
     match args.output {
         Output::Json => print_json(&story::json(&reviews)),
         Output::Text => {
@@ -66,16 +66,4 @@ pub(super) async fn run(args: Args) -> Exit {
         }
     }
     Exit::of(reviews.iter().map(|review| &review.decision))
-}
-
-async fn review(reviewer: &Arc<Reviewer>, args: &Args, image: &str) -> Review {
-    let usage = ImageUse { path: "image".to_owned(), image: image.to_owned() };
-    let request = Request {
-        namespace: Some(&args.namespace),
-        subject: Subject::Template,
-        uses: std::slice::from_ref(&usage),
-        puller: Puller::default(),
-        deadline: Instant::now() + Duration::from_secs(args.timeout),
-    };
-    reviewer.review(&request).await
 }

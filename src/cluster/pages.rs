@@ -25,6 +25,12 @@ pub(crate) enum ListError {
     /// The API server, or the way to it, says no.
     #[error("{0}")]
     Api(#[from] Error),
+    /// A page is larger than is read.
+    #[error("a page of the list is larger than {} MiB", .bytes >> 20)]
+    Large {
+        /// The limit.
+        bytes: u64,
+    },
     /// A page did not arrive.
     #[error("the API server did not answer within {} s", WAIT.as_secs())]
     Late,
@@ -53,7 +59,7 @@ pub(crate) type Page<T> = (Vec<T>, Option<String>);
 /// nothing taken.
 pub(crate) async fn all<T, Taken: Default>(
     params: &ListParams,
-    fetch: impl AsyncFn(&ListParams) -> Result<Page<T>, Error>,
+    fetch: impl AsyncFn(&ListParams) -> Result<Page<T>, ListError>,
     take: impl Fn(&mut Taken, T),
 ) -> Result<Taken, ListError> {
     for _ in 0..BEGINNINGS {
@@ -67,7 +73,7 @@ pub(crate) async fn all<T, Taken: Default>(
 
 async fn once<T, Taken: Default>(
     mut params: ListParams,
-    fetch: &impl AsyncFn(&ListParams) -> Result<Page<T>, Error>,
+    fetch: &impl AsyncFn(&ListParams) -> Result<Page<T>, ListError>,
     take: &impl Fn(&mut Taken, T),
 ) -> Result<Taken, ListError> {
     let mut taken = Taken::default();
@@ -91,13 +97,13 @@ mod tests {
 
     use super::*;
 
-    fn status(code: u16) -> Error {
-        Error::Api(Box::new(Status::failure("no", "no").with_code(code)))
+    fn status(code: u16) -> ListError {
+        Error::Api(Box::new(Status::failure("no", "no").with_code(code))).into()
     }
 
     /// Lists with these answers, each a page or an error; gives what was taken and the tokens.
     async fn list(
-        answers: Vec<Result<Page<u8>, Error>>,
+        answers: Vec<Result<Page<u8>, ListError>>,
     ) -> (Result<Vec<u8>, ListError>, Vec<Option<String>>) {
         let answers = RefCell::new(answers.into_iter());
         let tokens = RefCell::new(Vec::new());
@@ -111,7 +117,7 @@ mod tests {
         (taken, tokens.into_inner())
     }
 
-    fn page(objects: &[u8], more: &str) -> Result<Page<u8>, Error> {
+    fn page(objects: &[u8], more: &str) -> Result<Page<u8>, ListError> {
         Ok((objects.to_vec(), Some(more.to_owned())))
     }
 
@@ -147,7 +153,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_page_that_does_not_come_is_not_waited_for_for_ever() {
-        let never = async |_: &ListParams| std::future::pending::<Result<Page<u8>, Error>>().await;
+        let never =
+            async |_: &ListParams| std::future::pending::<Result<Page<u8>, ListError>>().await;
         let taken = all(&ListParams::default(), never, |_: &mut Vec<u8>, _| {}).await;
         assert!(matches!(taken, Err(ListError::Late)));
     }

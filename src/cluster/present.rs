@@ -98,11 +98,27 @@ impl Present {
             .filter(|(kind, name)| !known(kind, name) && is_dns_subdomain(name))
             .map(|(kind, name)| (kind, name.to_owned()))
             .collect();
+        if !wanted.is_empty() && self.has_no_system_namespace().await {
+            let why = format!(
+                "namespace \"{}\" does not exist, so nothing that sources name in it can be read; name Countersign's own with --system-namespace",
+                self.system_namespace
+            );
+            resources.unread.extend(wanted.into_iter().map(|named| (named, why.clone())));
+            return resources;
+        }
         let mut reads = stream::iter(wanted).map(|named| self.read(named)).buffered(READS);
         while let Some(read) = reads.next().await {
             resources = resources.replaced_by(read);
         }
         resources
+    }
+
+    /// Whether the namespace of what sources name is surely not there. Where it may not be read,
+    /// it is taken to be.
+    async fn has_no_system_namespace(&self) -> bool {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let read = timeout(READ, api.get_metadata(&self.system_namespace)).await;
+        matches!(read, Ok(Err(Error::Api(status))) if status.code == 404)
     }
 
     /// The resources with this one object, or with why it could not be read.

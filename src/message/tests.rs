@@ -96,11 +96,18 @@ fn the_default_says_so() {
         help: None,
         ..verdict("", Action::Deny, Denial::NoMatchingPolicy)
     };
-    let text = denial(&Review { images: vec![image("api", API, vec![default])] });
+    let review = |default| Review { images: vec![image("api", API, vec![default])] };
+    let text = denial(&review(default.clone()));
     assert!(
         text.starts_with("1 of 1 images denied by the installation's default: NoMatchingPolicy\n"),
         "{text}"
     );
+    let not_let_in = "no TrustPolicy matches this image, and such images are not let in here";
+    assert!(text.contains(not_let_in), "{text}");
+    // Who is only warned is let in.
+    let warned = warnings(&review(PolicyVerdict { action: Action::Warn, ..default }));
+    let told = "NoMatchingPolicy by the installation's default: no TrustPolicy matches this image";
+    assert!(warned.len() == 1 && warned[0].ends_with(told), "{warned:?}");
 }
 
 #[test]

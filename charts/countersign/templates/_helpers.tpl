@@ -54,6 +54,13 @@ capabilities: {drop: [ALL]}
 {{- concat (list "kube-system" .Release.Namespace) .Values.webhooks.excludeNamespaces | uniq | toJson -}}
 {{- end -}}
 
+{{/* The command that scans what this release reviews. */}}
+{{- define "countersign.scan" -}}
+countersign scan -A
+{{- if ne .Release.Namespace "countersign" }} --system-namespace {{ .Release.Namespace }}{{ end }}
+{{- range .Values.webhooks.excludeNamespaces }} --exclude-namespace {{ . }}{{ end }}
+{{- end -}}
+
 {{/* The ConfigMap with the webhook configurations. Its name changes with them: a replica of another
 version must not apply webhooks that it does not serve. */}}
 {{- define "countersign.webhooks" -}}
@@ -70,7 +77,7 @@ The namespace %s is not for Countersign: what runs beside it is not reviewed, an
 every Secret there. Give it one of its own, as -n countersign --create-namespace` .Release.Namespace) }}
 {{- end }}
 {{- if not .Values.unmatched }}
-{{- fail `
+{{- fail (printf `
 
 unmatched is not set: what happens to images that no TrustPolicy with action Deny matches?
   Deny   they are refused
@@ -79,9 +86,9 @@ unmatched is not set: what happens to images that no TrustPolicy with action Den
 It has no default, because Deny stops whatever has no policy yet and the others let it run.
 On a cluster with workloads:
   1. install with --set unmatched=Audit, and write TrustPolicies
-  2. countersign scan -A tells which running images would be refused, and why
+  2. this tells which running images would be refused, and why: %s
   3. once nothing is left that has to run: helm upgrade --reset-then-reuse-values --set unmatched=Deny
-On an empty cluster: --set unmatched=Deny` }}
+On an empty cluster: --set unmatched=Deny` (include "countersign.scan" .)) }}
 {{- end }}
 {{- with .Values.certificate }}
 {{- if and (eq .mode "Secret") (not .secretName) }}

@@ -18,21 +18,27 @@ pub(super) enum Change {
     NewlyAdmitted,
     /// It was warned of, and would be let in without a word.
     NoLongerWarned,
+    /// Either verdict is a denial for want of evidence: this is not the policies' doing.
+    NotKnown,
     /// None of these.
     Unchanged,
 }
 
 impl Change {
     /// All that are changes, the worst first.
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::NewlyDenied,
         Self::DeniedOtherwise,
         Self::NewlyWarned,
         Self::NewlyAdmitted,
         Self::NoLongerWarned,
+        Self::NotKnown,
     ];
 
     pub(super) fn between(before: &Decision, after: &Decision) -> Self {
+        if [before, after].into_iter().any(Decision::denied_for_want_of_evidence) {
+            return Self::NotKnown;
+        }
         match (before.effect(), after.effect()) {
             (Effect::Deny, Effect::Deny) if reasons(before) != reasons(after) => {
                 Self::DeniedOtherwise
@@ -54,6 +60,7 @@ impl Change {
             Self::NewlyWarned => "newly warned of",
             Self::NewlyAdmitted => "newly admitted",
             Self::NoLongerWarned => "no longer warned of",
+            Self::NotKnown => "not known for want of evidence",
             Self::Unchanged => "unchanged",
         }
     }
@@ -101,11 +108,13 @@ mod tests {
         let audited = || decision(&[(Some("p"), Action::Audit, refused(Denial::NotPinned))]);
         let table = [
             (verified(), denied(), Change::NewlyDenied),
-            (warned(), late(), Change::NewlyDenied),
+            (warned(), late(), Change::NotKnown),
+            (late(), verified(), Change::NotKnown),
+            (late(), late(), Change::NotKnown),
             (unmatched(), verified(), Change::NewlyAdmitted),
             (denied(), warned(), Change::NewlyAdmitted),
             (unmatched(), denied(), Change::DeniedOtherwise),
-            (denied(), late(), Change::DeniedOtherwise),
+            (denied(), late(), Change::NotKnown),
             (denied(), by_two(), Change::DeniedOtherwise),
             (verified(), warned(), Change::NewlyWarned),
             (warned(), audited(), Change::NoLongerWarned),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_verify::image::Reference;
 use futures_util::AsyncReadExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -19,11 +20,33 @@ const PAGE_BYTES: u64 = 256 << 20;
 /// Those that still run or will, and may be made anew.
 const NOT_FINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
+/// The kind of what controls a mirror pod: it shows a static pod, which no webhook keeps from
+/// running.
+const STATIC: &str = "Node";
+
+/// Where ephemeral containers are: no pod is made anew with those of its predecessor.
+const EPHEMERAL: &str = "spec.ephemeralContainers[";
+
 /// An image in a namespace: what is reviewed once, however many pods have it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Image {
     pub(super) namespace: String,
     pub(super) image: String,
+    /// Whether no pod names it like this: it is the image of pods that name its digest too, which
+    /// their template may have left to Countersign to add.
+    pub(super) by_tag: bool,
+}
+
+impl Image {
+    /// The same without its digest, and the digest; `None` where it has no tag beside a digest.
+    pub(super) fn unpinned(&self) -> Option<(Self, String)> {
+        let reference = Reference::parse(&self.image).ok()?;
+        let (_, digest) = (reference.tag()?, reference.digest()?);
+        let (tagged, _) = self.image.split_once('@')?;
+        let tagged =
+            Self { namespace: self.namespace.clone(), image: tagged.to_owned(), by_tag: true };
+        Some((tagged, digest.to_string()))
+    }
 }
 
 /// Whoever makes pods anew: what controls them, or the pod itself.
@@ -40,6 +63,8 @@ pub(super) struct Place {
     pub(super) pods: usize,
     /// Of its containers and volumes, as `spec.containers[name=api]`.
     pub(super) paths: BTreeSet<String>,
+    /// Of an image by its tag: what its pods name beside it.
+    pub(super) digests: BTreeSet<String>,
 }
 
 /// What runs.
@@ -51,15 +76,29 @@ pub(super) struct Running {
 
 impl Running {
     fn add(&mut self, pod: Seen) {
+        if pod.owner.kind == STATIC {
+            return;
+        }
         self.pods += 1;
         let mut counted = BTreeSet::new();
-        for ImageUse { path, image } in pod.uses {
-            let key = Image { namespace: pod.namespace.clone(), image };
-            let first = counted.insert(key.image.clone());
-            let places = self.images.entry(key).or_default();
-            let place = places.entry(pod.owner.clone()).or_default();
+        let mut count = |key: Image, path: String, digest: Option<String>| {
+            let first = counted.insert(key.clone());
+            let place = self.images.entry(key).or_default().entry(pod.owner.clone()).or_default();
             place.pods += usize::from(first);
             place.paths.insert(path);
+            place.digests.extend(digest);
+        };
+        for ImageUse { path, image } in pod.uses {
+            if path.starts_with(EPHEMERAL) {
+                continue;
+            }
+            let key = Image { namespace: pod.namespace.clone(), image, by_tag: false };
+            if pod.has_template
+                && let Some((tagged, digest)) = key.unpinned()
+            {
+                count(tagged, path.clone(), Some(digest));
+            }
+            count(key, path, None);
         }
     }
 }
@@ -69,6 +108,8 @@ impl Running {
 struct Seen {
     namespace: String,
     owner: Owner,
+    /// Whether the owner is another that made the pod from its template.
+    has_template: bool,
     uses: Vec<ImageUse>,
 }
 
@@ -91,16 +132,20 @@ pub(super) async fn running(
     pages::all(&params, fetch, Running::add).await
 }
 
-/// A page of at most so many bytes: what is cut off is no JSON.
+/// A page of at most so many bytes.
 async fn page(
     client: &Client,
     request: http::Request<Vec<u8>>,
     bytes: u64,
-) -> Result<Page<Seen>, Error> {
+) -> Result<Page<Seen>, ListError> {
     let mut body = Vec::new();
     let answer = client.request_stream(request).await?;
-    answer.take(bytes).read_to_end(&mut body).await.map_err(Error::ReadEvents)?;
-    read(&body).map_err(Error::SerdeError)
+    // One more tells what is too large from what just fits.
+    answer.take(bytes + 1).read_to_end(&mut body).await.map_err(Error::ReadEvents)?;
+    if body.len() as u64 > bytes {
+        return Err(ListError::Large { bytes });
+    }
+    Ok(read(&body).map_err(Error::SerdeError)?)
 }
 
 #[derive(Deserialize)]
@@ -146,11 +191,12 @@ fn read(body: &[u8]) -> Result<Page<Seen>, serde_json::Error> {
         let PodMeta { name, namespace, owner_references } = pod.metadata;
         let mut owners = owner_references.into_iter().flatten();
         let controller = owners.find(|owner| owner.controller == Some(true));
+        let has_template = controller.is_some();
         let owner = match controller {
             Some(OwnerReference { kind, name, .. }) => Owner { kind, name },
             None => Owner { kind: "Pod".to_owned(), name },
         };
-        Seen { namespace, owner, uses: pod_images(&pod.spec) }
+        Seen { namespace, owner, has_template, uses: pod_images(&pod.spec) }
     };
     Ok((list.items.into_iter().map(seen).collect(), list.metadata.more))
 }

@@ -55,6 +55,10 @@ pub(super) async fn read(
             Some(present.with_named(resources.clone().replaced_by(candidates)).await)
         }
     };
+    let unread = candidate.as_ref().unwrap_or(&resources).unread.values();
+    for why in unread.collect::<BTreeSet<_>>() {
+        eprintln!("countersign: {why}");
+    }
     let compiled = api::compile(&resources, Timestamp::now());
     tell(&compiled);
     let candidate = match candidate {

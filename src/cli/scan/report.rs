@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use countersign_verify::outcome::{Decision, Effect, Finding as Of, PolicyVerdict, Refusal};
-use countersign_verify::policy::Action;
+use countersign_verify::outcome::{Decision, Effect};
 use serde::Serialize;
 
 use super::change::Change;
@@ -38,11 +37,11 @@ pub(super) struct Report {
 }
 
 impl Finding {
-    fn decision(&self) -> &Decision {
+    pub(super) fn decision(&self) -> &Decision {
         &self.review.decision
     }
 
-    fn change(&self) -> Option<Change> {
+    pub(super) fn change(&self) -> Option<Change> {
         let before = self.before.as_ref()?;
         Some(Change::between(&before.decision, self.decision()))
     }
@@ -50,7 +49,9 @@ impl Finding {
     fn block(&self) -> Block {
         let (verdict, policy) = words(&self.review);
         let mut why = story::reasons(&self.review);
-        let before = self.before.as_ref().filter(|it| it.decision.effect() != Effect::Allow);
+        let changed = self.change() != Some(Change::Unchanged);
+        let told = |it: &&ImageReview| changed && it.decision.effect() != Effect::Allow;
+        let before = self.before.as_ref().filter(told);
         why.extend(before.map(|before| {
             let (verdict, policy) = words(before);
             format!("before: {verdict} by {policy}")
@@ -74,16 +75,12 @@ impl std::fmt::Display for Owner {
 }
 
 /// The codes that decide, and whose they are.
-fn words(review: &ImageReview) -> (String, String) {
+pub(super) fn words(review: &ImageReview) -> (String, String) {
     let effect = review.decision.effect();
-    let deciding = review.decision.verdicts.iter().filter_map(|verdict| {
-        let code = code(verdict, effect)?;
-        Some((verdict.policy.as_deref().unwrap_or("(default)"), code))
-    });
     let (mut policies, mut codes) = (BTreeSet::new(), BTreeSet::new());
-    for (policy, code) in deciding {
-        policies.insert(policy);
-        codes.insert(code);
+    for (verdict, refusal) in review.decision.making(effect) {
+        policies.insert(verdict.policy.as_deref().unwrap_or(story::INSTALLATION));
+        codes.insert(refusal.code());
     }
     let codes = Vec::from_iter(codes).join(", ");
     let verdict = match effect {
@@ -94,34 +91,31 @@ fn words(review: &ImageReview) -> (String, String) {
     (verdict, Vec::from_iter(policies).join(", "))
 }
 
-/// The code of a verdict that makes this effect.
-fn code(verdict: &PolicyVerdict, effect: Effect) -> Option<&'static str> {
-    match (&verdict.finding, verdict.action, effect) {
-        (Of::Refused(refusal), Action::Deny, Effect::Deny)
-        | (Of::Refused(refusal), Action::Warn, Effect::Warn)
-        | (Of::Excepted { refusal, .. }, _, Effect::Warn) => Some(Refusal::code(refusal)),
-        _ => None,
-    }
-}
-
 impl Report {
     /// By what becomes of the images.
     pub(super) fn exit(&self) -> Exit {
         Exit::of(self.findings.iter().map(Finding::decision))
     }
 
-    /// Tables of what would be denied or warned of, or of what would change, and a summary.
+    /// Tables of what would be denied or warned of, or of what would change or is denied as
+    /// before, and a summary.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         if self.compared {
-            for change in Change::ALL {
-                let changed = |finding: &&Finding| finding.change() == Some(change);
-                let blocks: Vec<Block> =
-                    self.findings.iter().filter(changed).map(Finding::block).collect();
+            let mut part = |heading: String, is_of_it: &dyn Fn(&Finding) -> bool| {
+                let of_it = self.findings.iter().filter(|finding| is_of_it(finding));
+                let blocks: Vec<Block> = of_it.map(Finding::block).collect();
                 if !blocks.is_empty() {
-                    let _ = writeln!(text, "{}:\n{}", heading(change), table(&blocks));
+                    let _ = writeln!(text, "{heading}:\n{}", table(&blocks));
                 }
+            };
+            for change in Change::ALL {
+                part(heading(change), &|finding| finding.change() == Some(change));
             }
+            part("Denied as before".to_owned(), &|finding| {
+                finding.change() == Some(Change::Unchanged)
+                    && finding.decision().effect() == Effect::Deny
+            });
         } else {
             let with = |effect: Effect| {
                 let findings = self.findings.iter();
@@ -175,8 +169,11 @@ impl Report {
         }
         if !self.left_out.is_empty() {
             let names = Vec::from_iter(self.left_out.iter().map(String::as_str)).join(", ");
-            let _ = write!(text, " Left out, as by the webhooks: {names}.");
+            let _ = write!(text, " Left out: {names}.");
         }
+        text.push_str(
+            "\nNot seen: workloads without a pod now (CronJobs between runs, ended Jobs, scaled to zero).",
+        );
         text
     }
 
@@ -230,6 +227,9 @@ struct ImageJson<'a> {
     /// The verdict by the present policies.
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<story::Image<'a>>,
+    /// Of an image by its tag: the digests that its pods name beside it.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pinned_to: BTreeSet<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -247,6 +247,7 @@ fn image_json(finding: &Finding) -> ImageJson<'_> {
         verdict: story::image_json(&finding.review),
         change: finding.change(),
         before: finding.before.as_ref().map(story::image_json),
+        pinned_to: finding.pinned_to(),
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::cluster::pages::ListError;
 use crate::cluster::testing::api_server;
+use crate::snapshot::Snapshot;
 
 #[derive(Debug, Parser)]
 struct Called {
@@ -132,6 +133,10 @@ fn what_stands_in_the_way_is_one_sentence_with_what_to_do() {
     let api = |code| {
         ListError::Api(Error::Api(Box::new(Status::failure("it says no", "No").with_code(code))))
     };
+    let garbled = || {
+        let error = serde_json::from_str::<u8>("?").expect_err("no JSON");
+        ListError::Api(Error::SerdeError(error))
+    };
     let dead = || ListError::Api(Error::Service("connection refused".into()));
     for (namespace, error, wanted) in [
         (None, api(403), "you may not list pods in all namespaces; name one where you may with -n"),
@@ -140,9 +145,13 @@ fn what_stands_in_the_way_is_one_sentence_with_what_to_do() {
         (None, api(500), "cannot be listed: the API server says: it says no"),
         (None, dead(), "https://k.example cannot be read"),
         (None, dead(), "connection refused; check the kubeconfig's context and the network"),
+        (None, garbled(), "answers cannot be understood: expected value"),
+        (None, ListError::Large { bytes: 1 << 28 }, "larger than 256 MiB; scan one namespace at a"),
         (None, ListError::Late, "did not answer within 30 s"),
     ] {
         let said = trouble::pods(namespace, &error, url);
         assert!(said.contains(wanted) && !said.contains('\n'), "{said}");
+        let by_the_way = matches!(error, ListError::Api(Error::Service(_)));
+        assert_eq!(said.contains("network"), by_the_way, "{said}");
     }
 }

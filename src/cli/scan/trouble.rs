@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 
+use kube::Error;
 use kube::config::InferConfigError;
 
 use crate::cluster::because;
@@ -49,6 +50,12 @@ fn list(what: &str, instead: &str, error: &ListError, url: &str) -> String {
             "the API server at {url} does not know you; log in again, or check the user of the kubeconfig's context"
         ),
         (Some(_), ListError::Api(error)) => format!("{what} cannot be listed: {}", because(error)),
+        (None, ListError::Api(Error::SerdeError(error))) => format!(
+            "{what} cannot be listed: what the API server at {url} answers cannot be understood: {error}; see whether that is a Kubernetes API server, and what kubectl get -o json says"
+        ),
+        (_, ListError::Large { .. }) => {
+            format!("{what} cannot be listed: {error}; scan one namespace at a time with -n")
+        }
         (None, ListError::Api(error)) => format!(
             "the API server at {url} cannot be read: {}; check the kubeconfig's context and the network",
             because(error)

@@ -44,6 +44,7 @@ async fn what_sources_name_is_read_once_by_name_and_nothing_else() {
                 json!({"metadata": {"name": "login"}, "data": {"host": "aA==", "tls.key": "aA=="}});
             Some((200, object.to_string()))
         }
+        Some("system") => Some((200, json!({"metadata": {"name": "system"}}).to_string())),
         _ => failed(404),
     };
     let (client, asked) = api_server(answer);
@@ -58,6 +59,7 @@ async fn what_sources_name_is_read_once_by_name_and_nothing_else() {
     assert_eq!(read.secrets["login"].0.keys().collect::<Vec<_>>(), ["host"]);
     assert!(read.unread.is_empty());
     let paths = [
+        "/api/v1/namespaces/system",
         "/api/v1/namespaces/system/configmaps/ca",
         "/api/v1/namespaces/system/secrets/absent",
         "/api/v1/namespaces/system/secrets/login",
@@ -67,7 +69,24 @@ async fn what_sources_name_is_read_once_by_name_and_nothing_else() {
     assert_eq!(uris, paths);
     // What is known already is not read again.
     Present::new(client, "system").with_named(read).await;
-    assert_eq!(*asked.lock().expect("no panic"), paths[1..2]);
+    assert_eq!(*asked.lock().expect("no panic"), [paths[0], paths[2]]);
+}
+
+#[tokio::test]
+async fn without_the_system_namespace_nothing_in_it_is_known() {
+    let (client, asked) = api_server(|_| failed(404));
+    let named = sources(vec![source("a", "ca", "login")]);
+    let read = Present::new(client, "elsewhere").with_named(named).await;
+    assert_eq!(*asked.lock().expect("no panic"), ["/api/v1/namespaces/elsewhere"]);
+    let compiled = crate::api::compile(&read, jiff::Timestamp::now());
+    assert!(compiled.problems.is_empty(), "{:?}", compiled.problems);
+    let unread = compiled.sources["a"].connection.unread.as_deref();
+    let wanted = "namespace \"elsewhere\" does not exist";
+    assert!(unread.is_some_and(|why| why.contains(wanted)), "{unread:?}");
+    // Where that may not be asked, what is in it is.
+    let (client, asked) = api_server(|_| failed(403));
+    Present::new(client, "system").with_named(sources(vec![source("a", "ca", "login")])).await;
+    assert_eq!(asked.lock().expect("no panic").len(), 3);
 }
 
 #[tokio::test]

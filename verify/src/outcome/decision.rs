@@ -76,6 +76,15 @@ impl PolicyVerdict {
             _ => None,
         }
     }
+
+    /// What it comes to on its own.
+    pub fn effect(&self) -> Effect {
+        match (&self.finding, self.action) {
+            (Finding::Refused(_), Action::Deny) => Effect::Deny,
+            (Finding::Refused(_), Action::Warn) | (Finding::Excepted { .. }, _) => Effect::Warn,
+            _ => Effect::Allow,
+        }
+    }
 }
 
 /// What happens to the request.
@@ -106,20 +115,25 @@ impl Decision {
         if self.verdicts.is_empty() {
             return Effect::Deny;
         }
-        let effect = |verdict: &PolicyVerdict| match (&verdict.finding, verdict.action) {
-            (Finding::Refused(_), Action::Deny) => Effect::Deny,
-            (Finding::Refused(_), Action::Warn) | (Finding::Excepted { .. }, _) => Effect::Warn,
-            _ => Effect::Allow,
-        };
-        self.verdicts.iter().map(effect).max().unwrap_or(Effect::Deny)
+        self.verdicts.iter().map(PolicyVerdict::effect).max().unwrap_or(Effect::Deny)
+    }
+
+    /// The verdicts that make this effect, with what each refuses the image for, or would if no
+    /// exception covered it. Nothing makes [`Effect::Allow`] but the lack of these.
+    pub fn making(&self, effect: Effect) -> impl Iterator<Item = (&PolicyVerdict, &Refusal)> {
+        let making =
+            move |verdict: &&PolicyVerdict| effect != Effect::Allow && verdict.effect() == effect;
+        self.verdicts.iter().filter(making).filter_map(|verdict| match &verdict.finding {
+            Finding::Refused(refusal) | Finding::Excepted { refusal, .. } => {
+                Some((verdict, refusal))
+            }
+            Finding::Verified | Finding::AllowedUnverified { .. } => None,
+        })
     }
 
     /// The verdicts that make the effect [`Effect::Deny`], with their refusals.
     pub fn denying(&self) -> impl Iterator<Item = (&PolicyVerdict, &Refusal)> {
-        self.verdicts
-            .iter()
-            .filter(|verdict| verdict.action == Action::Deny)
-            .filter_map(|verdict| Some((verdict, verdict.refusal()?)))
+        self.making(Effect::Deny)
     }
 
     /// Whether the image is denied only because evidence could not be had.

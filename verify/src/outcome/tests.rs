@@ -34,6 +34,25 @@ fn only_refusals_of_deny_policies_deny() {
 }
 
 #[test]
+fn an_effect_is_made_by_the_verdicts_that_come_to_it() {
+    let excepted = Finding::Excepted { exception: "e".into(), expires: TIME, refusal: denied() };
+    let verdicts = vec![
+        verdict(Action::Warn, Finding::Refused(unavailable())),
+        verdict(Action::Deny, excepted),
+        verdict(Action::Audit, Finding::Refused(denied())),
+        verdict(Action::Deny, Finding::Verified),
+    ];
+    let decision = decision(verdicts);
+    assert_eq!(decision.effect(), Effect::Warn);
+    let [warned, excepted, ..] = decision.verdicts.as_slice() else { panic!("four verdicts") };
+    let (unavailable, denied) = (unavailable(), denied());
+    let making: Vec<_> = decision.making(Effect::Warn).collect();
+    assert_eq!(making, [(warned, &unavailable), (excepted, &denied)]);
+    assert_eq!(decision.making(Effect::Deny).count(), 0);
+    assert_eq!(decision.making(Effect::Allow).count(), 0);
+}
+
+#[test]
 fn evidence_is_wanting_only_where_no_denying_verdict_has_any() {
     let refused = |action, refusal| verdict(action, Finding::Refused(refusal));
     for (verdicts, wanting) in [

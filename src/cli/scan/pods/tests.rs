@@ -47,6 +47,10 @@ async fn found(
     (running, uris)
 }
 
+fn key(image: &str, by_tag: bool) -> Image {
+    Image { namespace: "a".to_owned(), image: image.to_owned(), by_tag }
+}
+
 type Told<'r> = Vec<(&'r str, &'r str, String, usize)>;
 
 fn told(running: &Running) -> Told<'_> {
@@ -90,15 +94,48 @@ async fn k1_every_kind_of_container_and_image_volumes_are_found() {
     let (running, _) = found(None, &[], vec![listed(&[pod("a", "p", None, spec)], "")]).await;
     let running = running.expect("a list");
     let paths = |image: &str| {
-        let key = Image { namespace: "a".to_owned(), image: image.to_owned() };
+        let key = key(image, false);
         let place = running.images[&key].values().next().expect("an owner");
         assert_eq!(place.pods, 1, "{image}");
         Vec::from_iter(place.paths.iter().map(String::as_str))
     };
     assert_eq!(paths("r/app:1"), ["spec.containers[name=app]", "spec.containers[name=twin]"]);
     assert_eq!(paths("r/init:1"), ["spec.initContainers[name=init]"]);
-    assert_eq!(paths("r/debug:1"), ["spec.ephemeralContainers[name=debug]"]);
+    // Nobody makes a pod anew with it.
+    assert!(!running.images.contains_key(&key("r/debug:1", false)));
     assert_eq!(paths("r/data:1"), ["spec.volumes[name=data].image.reference"]);
+}
+
+#[tokio::test]
+async fn static_pods_are_not_counted() {
+    let mirror = pod("a", "etcd-node-1", Some(("Node", "node-1")), container("r/etcd:1"));
+    let other = pod("a", "p", None, container("r/app:1"));
+    let (running, _) = found(None, &[], vec![listed(&[mirror, other], "")]).await;
+    let running = running.expect("a list");
+    assert_eq!((running.pods, running.images.len()), (1, 1), "{running:?}");
+}
+
+#[tokio::test]
+async fn pinned_images_of_pods_with_a_template_are_found_by_their_tag_too() {
+    let digests = ["a", "b"].map(|digit| format!("sha256:{}", digit.repeat(64)));
+    let [one, two] = digests.clone().map(|digest| format!("r.example:5000/api:1@{digest}"));
+    let by_digest = format!("r.example/api@{}", digests[0]);
+    let of = Some(("ReplicaSet", "api-7d9f"));
+    let pods = [
+        pod("a", "p", of, container(&one)),
+        pod("a", "q", of, container(&two)),
+        pod("a", "r", of, container(&by_digest)),
+        pod("a", "alone", None, container("r.example/alone:1@sha256:broken")),
+        pod("a", "bare", None, container(&one.replace("api", "bare"))),
+    ];
+    let (running, _) = found(None, &[], vec![listed(&pods, "")]).await;
+    let running = running.expect("a list");
+    let by_tag: Vec<&Image> = running.images.keys().filter(|image| image.by_tag).collect();
+    assert_eq!(by_tag, [&key("r.example:5000/api:1", true)]);
+    let place = running.images[by_tag[0]].values().next().expect("an owner");
+    assert_eq!((place.pods, &place.digests), (2, &BTreeSet::from(digests)));
+    assert_eq!(running.images[&key(&one, false)].values().next().map(|it| it.pods), Some(1));
+    assert_eq!(running.images.len(), 6);
 }
 
 #[tokio::test]
@@ -147,5 +184,5 @@ async fn a_page_is_read_up_to_its_limit() {
         page(&client, request.expect("a request"), bytes).await
     };
     assert_eq!(read(size).await.expect("it fits").0.len(), 1);
-    assert!(matches!(read(size - 1).await, Err(Error::SerdeError(_))));
+    assert!(matches!(read(size - 1).await, Err(ListError::Large { .. })));
 }

@@ -1,110 +1,23 @@
 //! `countersign scan` in a real API server, with signed, unsigned and moved images of a real
 //! registry and a real Notary server.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod cluster;
+mod pinned;
 
-use countersign_e2e::api_server::ApiServer;
+use std::fs;
+
 use countersign_e2e::countersign::scan;
 use countersign_e2e::front::Mode;
 use countersign_e2e::install::{self, SYSTEM_NAMESPACE};
-use countersign_e2e::lab::{Lab, POLICY, SOURCE, refresh};
-use countersign_e2e::policies::{Policies, Policy};
-use countersign_e2e::process::Finished;
-use countersign_e2e::registry::Image;
-use countersign_e2e::{Context, Outcome, reviews};
+use countersign_e2e::lab::{POLICY, SOURCE, refresh};
+use countersign_e2e::policies::Policy;
+use countersign_e2e::{Outcome, reviews};
 use serde_json::{Value, json};
 
-const REPOSITORY: &str = "payments/api";
-
-/// Nobody's images.
-const STRANGE: &str = "registry.example.com/of/nobody:1";
+use cluster::{Cluster, REPOSITORY, STRANGE, code, contains, pod_of, verdict};
 
 /// More than one page of pods.
 const MANY: usize = 260;
-
-struct Cluster {
-    api_server: ApiServer,
-    lab: Lab,
-    signed: Image,
-    unsigned: String,
-    moved: String,
-}
-
-impl Cluster {
-    fn start() -> Outcome<Self> {
-        let lab = Lab::start()?;
-        let signed = lab.trusted(REPOSITORY, "1.4")?;
-        let unsigned = lab.registry.push(REPOSITORY, "1.5", "not signed")?.tagged("1.5");
-        let moved = lab.push_signed(REPOSITORY, "1.6", "release 1.6")?.tagged("1.6");
-        lab.registry.push(REPOSITORY, "1.6", "something else")?;
-        let api_server = ApiServer::start(&lab.folder("api-server"), &lab.authority)?;
-        for namespace in ["shop", "fine", "many", "other", "empty"] {
-            api_server.create_namespace(namespace)?;
-        }
-        Ok(Self { api_server, lab, signed, unsigned, moved })
-    }
-
-    /// Runs it with the administrator's rights.
-    fn scan(&self, arguments: &[&str]) -> Outcome<Finished> {
-        self.scan_as(self.api_server.kubeconfig(), arguments)
-    }
-
-    fn scan_as(&self, kubeconfig: &Path, arguments: &[&str]) -> Outcome<Finished> {
-        let system = format!("--system-namespace={SYSTEM_NAMESPACE}");
-        scan(&self.lab.config(), kubeconfig, &[&[system.as_str()], arguments].concat())
-    }
-
-    /// What it finds, and its exit status.
-    fn found(&self, arguments: &[&str]) -> Outcome<(Value, Option<i32>)> {
-        let finished = self.scan(&[&["-o", "json"], arguments].concat())?;
-        let json = serde_json::from_str(&finished.stdout).context(finished.to_string())?;
-        Ok((json, finished.code))
-    }
-
-    fn create(&self, namespace: &str, pods: &[Value]) -> Outcome<()> {
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string();
-        let create = ["create", "-n", namespace, "-f", "-"];
-        self.api_server.kubectl_with(&create, &list)?.success().map(drop)
-    }
-
-    /// A folder of candidates.
-    fn candidates(&self, name: &str, write: impl Fn(&Policies) -> Outcome<()>) -> Outcome<PathBuf> {
-        let candidates = Policies::new(&self.lab.folder(name))?;
-        write(&candidates)?;
-        Ok(candidates.folder().to_owned())
-    }
-}
-
-fn pod_of(replica_set: &str, name: &str, image: &str) -> Value {
-    let mut pod = reviews::pod(name, image);
-    pod["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": replica_set, "uid": replica_set,
-        "controller": true,
-    }]);
-    pod
-}
-
-/// The one verdict on this image.
-fn verdict<'j>(json: &'j Value, namespace: &str, image: &str) -> Outcome<&'j Value> {
-    let images = json["images"].as_array().context("no images")?;
-    let mut of_it = images.iter().filter(|it| it["namespace"] == namespace && it["image"] == image);
-    let found = of_it.next().context(format!("{image} is not in {json}"))?;
-    assert!(of_it.next().is_none(), "{image} is there twice: {json}");
-    Ok(found)
-}
-
-fn code(verdict: &Value) -> &str {
-    verdict["policies"][0]["code"].as_str().unwrap_or_default()
-}
-
-fn contains(finished: &Finished, code: i32, wanted: &[&str]) {
-    assert_eq!(finished.code, Some(code), "{finished}");
-    let said = format!("{}{}", finished.stdout, finished.stderr);
-    for wanted in wanted {
-        assert!(said.contains(wanted), "{wanted}: {finished}");
-    }
-}
 
 #[test]
 fn running_pods_are_scanned_by_the_cluster_s_policies_and_by_candidates() -> Outcome<()> {
@@ -118,6 +31,9 @@ fn running_pods_are_scanned_by_the_cluster_s_policies_and_by_candidates() -> Out
     pods_are_counted_over_pages(&cluster)?;
     candidates_tell_what_they_would_change(&cluster)?;
     namespaces_labels_count(&cluster)?;
+    pinned::pinned_pods_are_judged_by_their_tags_too(&cluster)?;
+    pinned::what_the_chart_says_to_run_is_right(&cluster)?;
+    a_system_namespace_that_is_not_there_is_told(&cluster)?;
     without_evidence_the_exit_status_is_3(&cluster)?;
     few_rights_are_enough_for_a_part(&cluster)
 }
@@ -269,7 +185,7 @@ fn candidates_tell_what_they_would_change(cluster: &Cluster) -> Outcome<()> {
     assert_eq!(exit, Some(0), "{json}");
     let changes = json!({
         "NewlyDenied": 0, "DeniedOtherwise": 0, "NewlyWarned": 0, "NewlyAdmitted": 2,
-        "NoLongerWarned": 0, "Unchanged": 3,
+        "NoLongerWarned": 0, "NotKnown": 0, "Unchanged": 3,
     });
     assert_eq!(json["summary"]["changes"], changes, "{json}");
     assert_eq!(json["summary"]["warned"], 2, "{json}");
@@ -287,7 +203,14 @@ fn candidates_tell_what_they_would_change(cluster: &Cluster) -> Outcome<()> {
     })?;
     let strict = strict.display().to_string();
     let finished = cluster.scan(&["-n", "shop", "--policies", &strict])?;
-    contains(&finished, 1, &["Newly denied:\n", "NotPinned", "1 newly denied, 2 unchanged."]);
+    let wanted = [
+        "Newly denied:\n",
+        "NotPinned",
+        "this policy wants a digest",
+        "Denied as before:\n",
+        "1 newly denied, ",
+    ];
+    contains(&finished, 1, &wanted);
     let missing = cluster.candidates("missing", |candidates| {
         candidates.policy(&Policy::new("more", "registry.example.com/**", "no-such-source"))
     })?;
@@ -323,10 +246,21 @@ fn namespaces_labels_count(cluster: &Cluster) -> Outcome<()> {
     api_server.kubectl(&["delete", "tp", "labelled"])?.success().map(drop)
 }
 
+fn a_system_namespace_that_is_not_there_is_told(cluster: &Cluster) -> Outcome<()> {
+    let arguments = ["-n", "fine", "--system-namespace=absent"];
+    let finished = scan(&cluster.lab.config(), cluster.api_server.kubeconfig(), &arguments)?;
+    contains(&finished, 3, &["namespace \"absent\" does not exist", "SourceUnavailable"]);
+    assert!(!finished.stdout.contains("InvalidPolicy"), "{finished}");
+    Ok(())
+}
+
 fn without_evidence_the_exit_status_is_3(cluster: &Cluster) -> Outcome<()> {
     cluster.lab.front.set(Mode::Down);
     let finished = cluster.scan(&["-n", "fine"])?;
+    let same = cluster.lab.policies.folder().display().to_string();
+    let compared = cluster.scan(&["-n", "fine", "--policies", &same])?;
     cluster.lab.front.set(Mode::Forward);
+    contains(&compared, 3, &["Not known for want of evidence:\n", ": 1 not known", " 0 unchanged"]);
     contains(&finished, 3, &["SourceUnavailable", "1 would be denied"]);
     refresh();
     contains(&cluster.scan(&["-n", "fine"])?, 0, &["0 would be denied"]);
