@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use countersign_e2e::chart::RELEASE;
 use countersign_e2e::lab::{POLICY, SOURCE};
 use countersign_e2e::policies::Policy;
+use countersign_e2e::process::wait_until;
 use countersign_e2e::reviews::{deployment, pod};
 use countersign_e2e::{Context, Outcome};
 use serde_json::Value;
 
-use crate::cluster::{Cluster, Namespace, REPOSITORY, alone, beside_others, refused};
+use crate::cluster::{Cluster, Namespace, REPOSITORY, SOON, alone, beside_others, refused};
 use crate::load::under_load;
 
 /// For how many seconds nothing may change under load; 60 where it is not set.
