@@ -163,9 +163,12 @@ impl Reviewer {
         }
     }
 
-    /// Puts new policies and sources in place. Reviews under way keep the ones they began with.
+    /// Puts new policies and sources in place. Reviews under way keep the ones they began with. What
+    /// was read from sources that are gone, or are others now, is dropped.
     pub fn replace(&self, snapshot: Snapshot) {
+        let sources = snapshot.sources.values().map(|source| source.fingerprint).collect();
         self.snapshot.store(Arc::new(snapshot));
+        self.repositories.retain(&sources);
     }
 
     /// The policies and sources of the moment.

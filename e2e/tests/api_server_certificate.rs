@@ -101,11 +101,12 @@ fn k7_only_who_shows_the_api_server_s_certificate_is_answered() -> Outcome<()> {
     let listener = countersign.url().trim_start_matches("https://").to_owned();
     let proxy = Proxy::start(BTreeMap::from([(format!("{SERVICE}:443"), listener)]))?;
 
-    let folder = lab.folder("api-server");
+    // Not in the API server's own folder, where the administrator's kubeconfig is.
+    let folder = lab.folder("shown");
     fs::create_dir_all(&folder)?;
     let shown = clients.client("api-server")?;
-    let api_server =
-        ApiServer::start_with(&folder, &lab.authority, &files(&folder, &shown, &proxy)?)?;
+    let more = files(&folder, &shown, &proxy)?;
+    let api_server = ApiServer::start_with(&lab.folder("api-server"), &lab.authority, &more)?;
     for namespace in ["countersign", "payments", "elsewhere"] {
         api_server.create_namespace(namespace)?;
     }

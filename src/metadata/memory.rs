@@ -213,8 +213,12 @@ impl Local {
             Self::Process { memories, writer } => {
                 let _one_at_a_time = writer.lock();
                 let name = place.file_name();
-                let merged = memories.get(&name).unwrap_or_default().merged(memory);
-                memories.insert(name, merged.clone());
+                let before = memories.get(&name).unwrap_or_default();
+                let merged = before.clone().merged(memory);
+                // A name that nothing was verified of takes no place from those that matter.
+                if merged != before {
+                    memories.insert(name, merged.clone());
+                }
                 Ok(merged)
             }
             Self::Folder(folder) => {

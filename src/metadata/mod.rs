@@ -43,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const NEGATIVE_LIFE: Duration = Duration::from_secs(1);
 
 /// Refusals that are given again.
-const REFUSALS: u64 = 10_000;
+const ANSWERS: u64 = 10_000;
 
 /// Memory for the sets at hand, in bytes, where nothing else is configured. A repository has
 /// kilobytes, so these are thousands.
@@ -81,7 +81,8 @@ pub struct Repositories {
 
 struct Shared {
     sets: Cache<Key, Arc<Set>>,
-    refusals: Cache<Key, (Instant, Refusal)>,
+    /// Of updates that made no set.
+    answers: Cache<Key, (Instant, Result<Arc<Repository>, Refusal>)>,
     flights: SingleFlight<Key, Result<Arc<Repository>, Refusal>>,
     endpoints: Cache<[u8; 32], Endpoint>,
     memory: MemoryStore,
@@ -101,7 +102,7 @@ impl Repositories {
         let weight = |_: &Key, set: &Arc<Set>| set.weight();
         let shared = Shared {
             sets: Cache::builder().max_capacity(bytes).weigher(weight).build(),
-            refusals: Cache::new(REFUSALS),
+            answers: Cache::new(ANSWERS),
             flights: SingleFlight::default(),
             endpoints: Cache::new(ENDPOINTS),
             memory,
@@ -126,8 +127,8 @@ impl Repositories {
     /// which goes on when they no longer wait. While updates fail, or take long, an older set
     /// answers for as long as it may.
     pub async fn update(&self, live: &Live) -> Result<Arc<Repository>, Refusal> {
-        if let Some(refusal) = self.shared.refused(live) {
-            return Err(refusal);
+        if let Some(answer) = self.shared.answered(live) {
+            return answer;
         }
         let shared = Arc::clone(&self.shared);
         let wanted = live.clone();
@@ -149,6 +150,13 @@ impl Repositories {
         self.shared.without_update(live)
     }
 
+    /// Drops the sets of all sources but these, and stops refreshing them.
+    pub fn retain(&self, fingerprints: &BTreeSet<[u8; 32]>) {
+        let gone = |key: &Key| !fingerprints.contains(&key.0);
+        let keys = self.shared.sets.iter().map(|(key, _)| key).filter(|key| gone(key));
+        keys.for_each(|key| self.shared.sets.invalidate(&*key));
+    }
+
     /// How the sets at hand are.
     pub fn figures(&self) -> Figures {
         self.shared.figures()
@@ -161,10 +169,10 @@ impl Shared {
         set.without_update(&live.source, Instant::now(), self.clock.now())
     }
 
-    /// The refusal of an update that has just failed.
-    fn refused(&self, live: &Live) -> Option<Refusal> {
-        let (since, refusal) = self.refusals.get(&live.key())?;
-        (since.elapsed() < NEGATIVE_LIFE).then_some(refusal)
+    /// The answer of an update that has just failed.
+    fn answered(&self, live: &Live) -> Option<Result<Arc<Repository>, Refusal>> {
+        let (since, answer) = self.answers.get(&live.key())?;
+        (since.elapsed() < NEGATIVE_LIFE).then_some(answer)
     }
 
     /// What is answered where an update takes long; who asks next does not wait for it again.
@@ -211,16 +219,18 @@ impl Shared {
             Ok(Fetched::New(new)) => {
                 let cause = "a delegated role could not be read";
                 self.failed(live, "SourceUnavailable", cause);
-                match self.without_update(live) {
-                    Some(Ok(older)) => Ok(older),
-                    _ => Ok(Arc::new(new.repository)),
+                if let Some(Ok(older)) = self.without_update(live) {
+                    return Ok(older);
                 }
+                let answer = Ok(Arc::new(new.repository));
+                self.answers.insert(live.key(), (Instant::now(), answer.clone()));
+                answer
             }
             Err(refusal) => {
                 self.failed(live, refusal.code(), &cause(&refusal));
                 let answer = self.without_update(live).unwrap_or(Err(refusal));
-                if let Err(refusal) = &answer {
-                    self.refusals.insert(live.key(), (Instant::now(), refusal.clone()));
+                if answer.is_err() {
+                    self.answers.insert(live.key(), (Instant::now(), answer.clone()));
                 }
                 answer
             }
@@ -294,13 +304,17 @@ impl Shared {
         // Every verified step sticks, also of an update that fails later on, and before the new
         // set answers.
         let newest = self.raise(live, &place, &remembered, memory).await?;
-        let fetched = fetched.and_then(|fetched| match fetched {
-            Fetched::New(new) if new.repository.superseded_by(&newest) => {
+        let fetched = fetched.and_then(|fetched| {
+            let repository = match &fetched {
+                Fetched::New(new) => &new.repository,
+                Fetched::Unchanged(set) => &*set.repository,
+            };
+            if repository.superseded_by(&newest) {
                 let cause =
                     "another process has verified newer metadata than was fetched; try again";
-                Err(unavailable(live, &cause).into())
+                return Err(unavailable(live, &cause).into());
             }
-            fetched => Ok(fetched),
+            Ok(fetched)
         });
         let replaced = matches!(&fetched, Ok(Fetched::New(new)) if new.repository.is_complete());
         if !replaced && at_hand.is_some_and(|set| set.repository.superseded_by(&newest)) {

@@ -134,6 +134,45 @@ async fn t8_a_set_that_another_process_has_passed_does_not_answer() {
 }
 
 #[tokio::test]
+async fn t8_a_set_that_is_passed_while_it_is_refreshed_does_not_answer_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let of_a_process = || repositories(MemoryStore::in_folder(folder.path()).expect("a store"));
+    let mut repo = sound();
+    let (slow, newer) = (Server::start().await, Server::start().await);
+    slow.serve(GUN, &repo.seal());
+    let (first, at_slow) = (of_a_process(), live(&slow, GUN, &repo.pin(), Duration::ZERO));
+    first.update(&at_slow).await.expect("the older set");
+    slow.hold();
+    repo.timestamp.signed["version"] = json!(2);
+    newer.serve(GUN, &repo.seal());
+    let asked = slow.asked().len();
+    let refreshing = {
+        let (first, live) = (first.clone(), at_slow.clone());
+        tokio::spawn(async move { first.update(&live).await })
+    };
+    while slow.asked().len() == asked {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let at_newer = live(&newer, GUN, &repo.pin(), MINUTE);
+    of_a_process().update(&at_newer).await.expect("the newer set");
+    slow.release();
+    assert!(refreshing.await.expect("no panic").is_err(), "its timestamp is as it was");
+    assert!(first.without_update(&at_slow).is_none());
+}
+
+#[tokio::test]
+async fn k9_what_was_read_from_a_source_that_is_gone_is_dropped() {
+    let (server, repo) = (Server::start().await, sound());
+    server.serve(GUN, &repo.seal());
+    let (repositories, live) = (in_process(), live(&server, GUN, &repo.pin(), MINUTE));
+    repositories.update(&live).await.expect("verified");
+    repositories.retain(&BTreeSet::from([live.source.fingerprint]));
+    assert!(repositories.current(&live).is_some());
+    repositories.retain(&BTreeSet::from([[1; 32]]));
+    assert!(repositories.current(&live).is_none());
+}
+
+#[tokio::test]
 async fn a_set_that_lacks_a_role_for_the_moment_is_not_kept() {
     let mut repo = sound();
     repo.delegated("targets/releases", &[""], &[("1.4", "new")]);
@@ -147,7 +186,15 @@ async fn a_set_that_lacks_a_role_for_the_moment_is_not_kept() {
     assert!(!repository.is_complete());
     assert!(repositories.current(&live).is_none());
     server.serve(GUN, &whole);
-    assert!(repositories.update(&live).await.expect("answers").is_complete());
+    let asked = server.asked().len();
+    assert!(!repositories.update(&live).await.expect("answers").is_complete());
+    assert_eq!(server.asked().len(), asked, "for a second it is not asked for again");
+    let complete = async {
+        while !repositories.update(&live).await.expect("answers").is_complete() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), complete).await.expect("soon");
     assert!(repositories.current(&live).is_some());
 }
 

@@ -54,7 +54,7 @@ fn compile(
     check_freshness(freshness)?;
     Ok(Source {
         name: document.name.clone(),
-        fingerprint: fingerprint(&url, &pins, &connection),
+        fingerprint: fingerprint(&document.name, &url, &pins, &connection),
         url,
         pins: Arc::new(pins),
         connection,
@@ -98,14 +98,17 @@ fn server(
     Ok((url, connection))
 }
 
-/// sha256 over everything that decides what a source's metadata is, and who may have signed it.
-fn fingerprint(url: &Url, pins: &Pins, connection: &Connection) -> [u8; 32] {
+/// sha256 over everything that decides what a source's metadata is, and who may have signed it; and
+/// over its name, by which versions are remembered: what one source has not seen must not answer
+/// for another that has.
+fn fingerprint(name: &str, url: &Url, pins: &Pins, connection: &Connection) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     // Each part with its length, so that no two lists of parts read alike.
     let mut add = |part: &[u8]| {
         context.update(&(part.len() as u64).to_le_bytes());
         context.update(part);
     };
+    add(name.as_bytes());
     add(url.as_str().as_bytes());
     for pin in &pins.0 {
         add(pin.anchor().as_bytes());

@@ -269,3 +269,15 @@ fn passwords_are_never_printed() {
     let debug = format!("{:?}", SecretData(data.collect()));
     assert_eq!(debug, "{\"host\", \"password\", \"username\"}");
 }
+
+#[test]
+fn t8_sources_that_differ_in_their_names_only_share_nothing() {
+    let spec = source_spec();
+    let fingerprint = |name: &str| {
+        let document = Document::new(name, None, spec.clone());
+        let resources = Resources { sources: vec![document], ..Resources::default() };
+        compile(&resources, now()).sources[name].fingerprint
+    };
+    assert_eq!(fingerprint("one"), fingerprint("one"));
+    assert_ne!(fingerprint("one"), fingerprint("other"));
+}

@@ -54,6 +54,17 @@ fn floor(known: &Known) -> u64 {
     load(known).memory.roles.get("timestamp").map_or(0, |floor| floor.version)
 }
 
+#[test]
+fn o8_names_that_nothing_was_verified_of_leave_nothing_behind() {
+    let mut known = listed(Vec::new());
+    for number in 0..100 {
+        let name = format!("corp-notary-{number}");
+        let step = known.plan(&name, &place(), 0, &Memory::default());
+        assert_eq!(step.expect("nothing to do"), Step::Done(Memory::default()));
+    }
+    assert!(known.entries.is_empty());
+}
+
 fn plan(known: &mut Known, timestamp: u64) -> Result<Step, CheckpointError> {
     let resets = load(known).resets;
     known.plan(&object::name(&place()), &place(), resets, &memory(1, timestamp))
