@@ -159,6 +159,7 @@ fn o4_a_lease_passes_on_when_its_holder_ends_or_is_killed() -> Outcome<()> {
     let installation = place.install("lease")?;
     let one = installation.start("one", &[])?;
     until("one holds the lease", SOON, || Ok(installation.holder()? == "one"))?;
+    await_applied(&installation)?;
     let two = installation.start("two", &[])?;
     one.end()?;
     // It was given back: nobody waits until it runs out.
