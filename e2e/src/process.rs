@@ -145,6 +145,28 @@ pub fn wait_until(
     Ok(())
 }
 
+/// How long [`eventually`] asks.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Asks until the answer is the wanted one; fails with the last answer after [`SOON`].
+pub fn eventually<T: std::fmt::Debug>(
+    what: &str,
+    mut ask: impl FnMut() -> Outcome<T>,
+    wanted: impl Fn(&T) -> bool,
+) -> Outcome<T> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let answer = ask()?;
+        if wanted(&answer) {
+            return Ok(answer);
+        }
+        if Instant::now() > deadline {
+            return Err(Failure::new(format!("{what}: still {answer:?}")));
+        }
+        thread::sleep(POLL);
+    }
+}
+
 /// [`Place::free_port`] on loopback.
 pub fn free_port() -> Outcome<u16> {
     Place::LOOPBACK.free_port()

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use countersign_e2e::api_server::{ApiServer, SERVICE_ACCOUNT};
@@ -10,34 +9,13 @@ use countersign_e2e::countersign::{Config, Countersign, Kubernetes, command};
 use countersign_e2e::install::{self, SYSTEM_NAMESPACE};
 use countersign_e2e::lab::{Lab, SOURCE, refresh};
 use countersign_e2e::notary_client::Keeper;
-use countersign_e2e::process::Finished;
+use countersign_e2e::process::{Finished, eventually};
 use countersign_e2e::reviews::Verdict;
-use countersign_e2e::{Context, Failure, Outcome};
+use countersign_e2e::{Context, Outcome};
 use serde_json::{Value, json};
-
-/// How long anything may take that follows from a change.
-const SOON: Duration = Duration::from_secs(20);
 
 const REPOSITORY: &str = "payments/api";
 const OTHER: &str = "payments/other";
-
-fn eventually<T: std::fmt::Debug>(
-    what: &str,
-    mut ask: impl FnMut() -> Outcome<T>,
-    wanted: impl Fn(&T) -> bool,
-) -> Outcome<T> {
-    let deadline = Instant::now() + SOON;
-    loop {
-        let answer = ask()?;
-        if wanted(&answer) {
-            return Ok(answer);
-        }
-        if Instant::now() > deadline {
-            return Err(Failure::new(format!("{what}: still {answer:?}")));
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-}
 
 fn denied(replica: &Countersign, image: &str, code: &str) -> Outcome<()> {
     let is = |verdict: &Verdict| verdict.clone().denied_as(code).is_ok();

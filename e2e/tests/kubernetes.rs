@@ -12,35 +12,13 @@ use countersign_e2e::install::{self, SYSTEM_NAMESPACE};
 use countersign_e2e::lab::{Lab, SOURCE};
 use countersign_e2e::pki::Authority;
 use countersign_e2e::policies::Policy;
-use countersign_e2e::process::Finished;
+use countersign_e2e::process::{Finished, eventually};
 use countersign_e2e::reviews::{self, Verdict};
-use countersign_e2e::{Context, Failure, Outcome};
+use countersign_e2e::{Context, Outcome};
 use serde_json::{Value, json};
-
-/// How long anything may take that follows from a change.
-const SOON: Duration = Duration::from_secs(20);
 
 /// The bound for tests in which the API server is never away.
 const LONG: u32 = 300;
-
-/// Asks until the answer is the wanted one, and fails with the last answer.
-fn eventually<T: std::fmt::Debug>(
-    what: &str,
-    mut ask: impl FnMut() -> Outcome<T>,
-    wanted: impl Fn(&T) -> bool,
-) -> Outcome<T> {
-    let deadline = Instant::now() + SOON;
-    loop {
-        let answer = ask()?;
-        if wanted(&answer) {
-            return Ok(answer);
-        }
-        if Instant::now() > deadline {
-            return Err(Failure::new(format!("{what}: still {answer:?}")));
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// An API server with the definitions and the rights, shared by tests.
 struct Installation {
