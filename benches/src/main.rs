@@ -1,14 +1,24 @@
 //! `make bench`: Countersign beside an echo of the same reviews, in one run, with real servers.
 //! Ends with 1 where a limit is missed.
 
+// The verifier's tests make metadata in more ways than the bench needs.
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#[path = "../../verify/tests/notary/builder.rs"]
+mod builder;
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#[path = "../../verify/tests/notary/signer.rs"]
+mod signer;
+
 mod cold;
 mod delay;
 mod echo;
 mod load;
 mod machine;
 mod report;
+mod repositories;
 mod review;
 mod stampede;
+mod start;
 mod verification;
 mod warm;
 mod world;
@@ -50,6 +60,8 @@ fn bench(words: &[String]) -> Outcome<bool> {
         ("cold verification", verification::measure as fn(&World, &mut Report) -> Outcome<()>),
         ("cold reviews", cold::measure),
         ("1,000 reviews at once", stampede::measure),
+        ("start", start::measure),
+        ("1,000 repositories", repositories::measure),
         ("warm reviews", warm::measure),
     ];
     let asked = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));

@@ -1,0 +1,179 @@
+//! A thousand repositories in use: the memory that they take, and what keeping them fresh costs the
+//! reviews of others.
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use countersign_e2e::countersign::{Config, Countersign};
+use countersign_e2e::policies::{Policies, Policy, Source};
+use countersign_e2e::reviews;
+use countersign_e2e::{Failure, Outcome};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::builder::{Repo, digest};
+use crate::load::{Start, Target};
+use crate::machine;
+use crate::report::{Limit, Report};
+use crate::signer::Cert;
+use crate::world::World;
+
+const REPOSITORIES: usize = 1_000;
+
+/// Six times as often as by default: what refreshing costs is to be seen.
+const REFRESH_AFTER_SECONDS: u32 = 10;
+
+/// So that every repository has been refreshed before anything is measured.
+const SETTLE: Duration = Duration::from_secs(12);
+
+const ROUNDS: usize = 11;
+
+/// Connections, and requests a round.
+const LOADED: (usize, usize) = (16, 4_000);
+
+/// Images of one pod.
+const POD: usize = 50;
+
+const HOST: &str = "registry.example.com";
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Adds memory and throughput.
+pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
+    let notary = Served::start()?;
+    let one = notary.countersign(world, "one")?;
+    let mut many = notary.countersign(world, "many")?;
+    admit(&one, 0..1)?;
+    admit(&many, 0..1)?;
+    let before = machine::resident(many.process().pid())?;
+    admit(&many, 0..REPOSITORIES)?;
+    let taken = machine::resident(many.process().pid())?.saturating_sub(before);
+    report.value("memory of 1,000 repositories", "MiB", taken as f64 / MIB, Limit::AtMost(64.0));
+    thread::sleep(SETTLE);
+
+    let target = |countersign: &Countersign| world.reviews(countersign, "/validate", &image(0));
+    let (target_one, target_many) = (target(&one)?, target(&many)?);
+    let throughput = |target: &Target| {
+        let sample = target.ask(LOADED.0, LOADED.1, Start::Warm)?;
+        Ok::<_, Failure>((sample.throughput(), sample.quantile(0.99)))
+    };
+    let (mut throughputs, mut slowest) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let (beside, beside_p99) = throughput(&target_one)?;
+        let (measured, p99) = throughput(&target_many)?;
+        throughputs.push((measured, beside));
+        slowest.push((p99, beside_p99));
+    }
+    let name = "warm while 1,000 repositories refresh, beside one";
+    report.ratio(&format!("{name}: 16 connections"), "1/s", &throughputs, Limit::AtLeast(0.8));
+    report.ratio(&format!("{name}: p99 at 16"), "us", &slowest, Limit::AtMost(1.5));
+    Ok(())
+}
+
+/// The image of the repository of this number.
+fn image(number: usize) -> String {
+    format!("{HOST}/{}@{}", repository(number), digest("bench"))
+}
+
+fn repository(number: usize) -> String {
+    format!("team/app-{number}")
+}
+
+/// Has the images of these repositories reviewed, each of which has to be allowed.
+fn admit(countersign: &Countersign, numbers: std::ops::Range<usize>) -> Outcome<()> {
+    let numbers: Vec<usize> = numbers.collect();
+    for numbers in numbers.chunks(POD) {
+        let container =
+            |number: &usize| json!({"name": format!("app-{number}"), "image": image(*number)});
+        let mut pod = reviews::pod("app", "");
+        pod["spec"]["containers"] = numbers.iter().map(container).collect::<Vec<Value>>().into();
+        let verdict = countersign.review("/validate", &reviews::create("team", &pod))?;
+        if !verdict.allowed {
+            return Err(Failure::new(format!("signed images are refused: {}", verdict.message)));
+        }
+    }
+    Ok(())
+}
+
+/// A server with the files of a thousand signed repositories, of one root key.
+struct Served {
+    url: String,
+    public_key: String,
+}
+
+impl Served {
+    fn start() -> Outcome<Self> {
+        let mut first = Repo::new("");
+        let expires = Timestamp::now() + SignedDuration::from_hours(24);
+        let mut files = HashMap::new();
+        for number in 0..REPOSITORIES {
+            let gun = format!("{HOST}/{}", repository(number));
+            sign(&mut first, &gun, expires, &mut files);
+        }
+        let public_key = pem(&first.root_key.spki());
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let router = Router::new().fallback(answer).with_state(Arc::new(files));
+        thread::spawn(move || {
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                axum::serve(listener, router).await
+            })
+        });
+        Ok(Self { url, public_key })
+    }
+
+    fn countersign(&self, world: &World, name: &str) -> Outcome<Countersign> {
+        let folder = world.folder.join(format!("repositories-{name}"));
+        let policies = Policies::new(&folder.join("policies"))?;
+        let all = format!("{HOST}/**");
+        let source = Source::new("notary", &self.url, &world.authority.pem());
+        let mut source = source.pin("bench", &all, &self.public_key);
+        source.refresh_after = REFRESH_AFTER_SECONDS;
+        policies.source(&source)?;
+        policies.write("policy", &Policy::new("all", &all, "notary").yaml())?;
+        Countersign::start(&folder, &world.authority, &Config::new(policies.folder()))
+    }
+}
+
+/// Signs the image in the repository of this name, with its root's key, until `expires`.
+fn sign(repo: &mut Repo, gun: &str, expires: Timestamp, files: &mut HashMap<String, Vec<u8>>) {
+    let cert = Cert { from: (2020, 1, 1), until: (2100, 1, 1), ..Cert::named(gun) };
+    repo.root_key = repo.root_key.certified(&cert);
+    let root = repo.root(1, std::slice::from_ref(&repo.root_key), 1);
+    repo.roots.insert(1, root);
+    repo.targets(&[("1.0", "bench")]);
+    for role in ["root", "timestamp", "snapshot", "targets"] {
+        repo.set(role, "expires", json!(expires.to_string()));
+    }
+    let sealed = repo.seal();
+    let mut add = |role: &str, bytes: &[u8]| {
+        files.insert(format!("/v2/{gun}/_trust/tuf/{role}.json"), bytes.to_vec());
+    };
+    add("root", sealed.root());
+    add("timestamp", &sealed.timestamp);
+    add("snapshot", &sealed.snapshot);
+    add("targets", &sealed.roles["targets"]);
+}
+
+async fn answer(
+    State(files): State<Arc<HashMap<String, Vec<u8>>>>,
+    uri: Uri,
+) -> Result<Vec<u8>, StatusCode> {
+    files.get(uri.path()).cloned().ok_or(StatusCode::NOT_FOUND)
+}
+
+fn pem(der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+}
