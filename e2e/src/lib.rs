@@ -15,6 +15,7 @@ pub mod image;
 pub mod install;
 pub mod installed;
 pub mod lab;
+pub mod network;
 pub mod node;
 pub mod notary;
 pub mod notary_client;
