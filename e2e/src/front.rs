@@ -41,6 +41,8 @@ pub enum Mode {
     Truncated,
     /// Passes them on, and lets one byte of the answer through a second.
     Slow,
+    /// Passes them on after so many milliseconds.
+    Late(u64),
     /// Never answers.
     Silent,
 }
@@ -224,8 +226,10 @@ async fn answer(State(state): State<Arc<Shared>>, request: Request) -> Response 
         Err(mode) => mode,
     };
     let spoils = matches!(mode, Mode::Altered | Mode::Truncated | Mode::Slow);
-    if mode == Mode::Silent {
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+    match mode {
+        Mode::Silent => tokio::time::sleep(Duration::from_secs(3600)).await,
+        Mode::Late(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
+        _ => {}
     }
     // So that bodies are asked for: only these can be spoilt.
     if spoils && request.method() == "HEAD" {

@@ -9,6 +9,7 @@ pub mod chart;
 mod control_plane;
 pub mod countersign;
 mod failure;
+pub mod flood;
 pub mod front;
 pub mod http;
 pub mod image;
