@@ -31,6 +31,7 @@ pub mod reviews;
 pub mod serve;
 pub mod token;
 pub mod tools;
+pub mod usage;
 pub mod webhooks;
 
 pub use failure::{Context, Failure, Outcome};
