@@ -6,6 +6,7 @@ mod delay;
 mod echo;
 mod load;
 mod machine;
+mod overload;
 mod report;
 mod review;
 mod stampede;
@@ -51,6 +52,7 @@ fn bench(words: &[String]) -> Outcome<bool> {
         ("cold reviews", cold::measure),
         ("1,000 reviews at once", stampede::measure),
         ("warm reviews", warm::measure),
+        ("overload", overload::measure),
     ];
     let asked = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
     for (name, measure) in all.into_iter().filter(|(name, _)| asked(name)) {
