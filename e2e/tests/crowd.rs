@@ -34,6 +34,9 @@ const EVERYBODY: usize = 4_000;
 const NAMESPACES: usize = 100;
 const CONNECTIONS: usize = 32;
 
+/// What becomes of who names slow hosts.
+const SLOW: [&str; 3] = ["Overloaded", "DeadlineExceeded", "SourceUnavailable"];
+
 /// How many of them are asked at a time.
 const AT_ONCE: usize = 4;
 
@@ -158,7 +161,7 @@ fn k10_a_namespace_that_names_slow_hosts_keeps_no_other_waiting() -> Outcome<()>
         let during = crowd.quiet("during")?;
         let greedy = greedy.join().ok().context("it panicked")??;
         println!("greedy: {greedy}");
-        assert!(greedy.only(&["Overloaded", "DeadlineExceeded"]), "{greedy}");
+        assert!(greedy.only(&SLOW), "{greedy}");
         Outcome::Ok(during)
     })?;
     served(&during);
@@ -205,8 +208,7 @@ fn o7_what_is_too_much_is_told_at_once_and_probes_stay_green() -> Outcome<()> {
         println!("everybody: {all}");
         println!("warm meanwhile: {warm}");
         println!("{probes} probes were green, at most after {longest:.1?}");
-        let slow = ["Overloaded", "DeadlineExceeded", "SourceUnavailable"];
-        assert!(all.only(&slow), "{all}");
+        assert!(all.only(&SLOW), "{all}");
         // Most of what is too much has to be told before the first that waited is answered.
         assert!(all.count("Overloaded") >= (EVERYBODY - 2_048) / 2, "{all}");
         let shed = crowd.shed_after()?;
