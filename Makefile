@@ -59,6 +59,13 @@ bench: ## Measure speed and memory beside an echo; fails where a ratio is missed
 	go build -C benches/load -o $(CURDIR)/target/release/countersign-load .
 	cargo run --locked --release -p countersign-bench
 
+.PHONY: soak
+soak: ## Everything at once for an hour (SOAK_SECONDS); fails on a wrong verdict or a leak
+	@COUNTERSIGN_TOOLS=$$(e2e/tools/install | tail -n 1)
+	export COUNTERSIGN_TOOLS
+	cargo build --locked --release -p countersign
+	cargo run --locked --release -p countersign-e2e --bin soak
+
 .PHONY: mutants
 mutants: ## Change the verifier in small ways and see that a test fails each time
 	@PATH=$$(e2e/tools/cargo-tool cargo-mutants $(CARGO_MUTANTS)):$$PATH

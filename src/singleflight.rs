@@ -23,6 +23,13 @@ pub struct SingleFlight<K, V> {
     flights: Arc<Flights<K, V>>,
 }
 
+impl<K, V> Clone for SingleFlight<K, V> {
+    /// Shares the work under way.
+    fn clone(&self) -> Self {
+        Self { flights: Arc::clone(&self.flights) }
+    }
+}
+
 impl<K, V> Default for SingleFlight<K, V> {
     fn default() -> Self {
         Self { flights: Arc::default() }

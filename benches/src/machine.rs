@@ -12,14 +12,6 @@ pub(crate) fn raise_file_limit() -> Outcome<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
-/// A process's resident memory in bytes.
-pub(crate) fn resident(pid: u32) -> Outcome<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(kibibytes.context("no VmRSS")?.trim().parse::<u64>()? * 1024)
-}
-
 /// The processor time that a process has used, in nanoseconds.
 pub(crate) fn processor_nanos(pid: u32) -> Outcome<u64> {
     let mut sum = 0;

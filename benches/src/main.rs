@@ -14,6 +14,7 @@ mod delay;
 mod echo;
 mod load;
 mod machine;
+mod overload;
 mod report;
 mod repositories;
 mod review;
@@ -63,6 +64,7 @@ fn bench(words: &[String]) -> Outcome<bool> {
         ("start", start::measure),
         ("1,000 repositories", repositories::measure),
         ("warm reviews", warm::measure),
+        ("overload", overload::measure),
     ];
     let asked = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
     for (name, measure) in all.into_iter().filter(|(name, _)| asked(name)) {

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use countersign_e2e::Outcome;
+use countersign_e2e::{Outcome, usage};
 
 use crate::echo::Echo;
 use crate::load::{Start, Target};
@@ -109,7 +109,7 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
 }
 
 fn memory(report: &mut Report, name: &str, pid: u32, echo: u32) -> Outcome<()> {
-    let mebibytes = |pid| Ok::<_, countersign_e2e::Failure>(machine::resident(pid)? as f64 / MIB);
+    let mebibytes = |pid| Ok::<_, countersign_e2e::Failure>(usage::resident(pid)? as f64 / MIB);
     report.ratio(name, "MiB", &[(mebibytes(pid)?, mebibytes(echo)?)], Limit::AtMost(3.0));
     Ok(())
 }

@@ -86,8 +86,10 @@ impl Countersign {
         probe: &str,
     ) -> Outcome<Self> {
         fs::create_dir_all(folder)?;
-        let identity = authority.server_as("countersign", &["countersign.countersign.svc"])?;
         let (port, probe_port) = (free_port()?, free_port()?);
+        // A file of its own: others may start at the same time.
+        let name = format!("countersign-{port}");
+        let identity = authority.server_as(&name, &["countersign.countersign.svc"])?;
         let mut command = Command::new(tools::countersign()?);
         command
             .arg("serve")

@@ -1,5 +1,5 @@
-//! A server in front of a notary-server that behaves as mirrors do when they are down, frozen,
-//! slow, or lie.
+//! A server in front of a notary-server or a registry that behaves as these do when they are down,
+//! frozen, slow, busy or broken, or lie.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,15 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde_json::{Value, json};
 
-use crate::pki::Authority;
+use crate::pki::{Authority, Identity};
 use crate::place::Place;
 use crate::serve::Served;
-use crate::{Outcome, http};
+use crate::{Failure, Outcome, http};
 
 /// Largest body passed on, in bytes.
 const BODY_BYTES: usize = 16 << 20;
@@ -26,10 +29,20 @@ pub enum Mode {
     Forward,
     /// Answers 503.
     Down,
+    /// Answers 429, and asks for so many seconds of rest.
+    Busy(u32),
     /// Answers reads as they were last answered before, and nothing else: a frozen mirror.
     Frozen,
-    /// Answers 200 and bytes that are no metadata.
+    /// Answers 200 and a page for people.
     Garbage,
+    /// Passes them on, and changes what is said.
+    Altered,
+    /// Passes them on, and breaks off in the middle of the answer.
+    Truncated,
+    /// Passes them on, and lets one byte of the answer through a second.
+    Slow,
+    /// Passes them on after so many milliseconds.
+    Late(u64),
     /// Never answers.
     Silent,
 }
@@ -38,6 +51,7 @@ pub enum Mode {
 pub struct Front {
     served: Served,
     state: Arc<Shared>,
+    identity: Identity,
 }
 
 struct Shared {
@@ -73,14 +87,45 @@ impl Front {
             }),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&state));
-        let served =
-            Served::start_at(place, router, &authority.server_as("front", &[place.name()])?)?;
-        Ok(Self { served, state })
+        let identity = authority.server_as(&format!("front-{}", place.name()), &[place.name()])?;
+        let served = Served::start_at(place, router, &identity)?;
+        Ok(Self { served, state, identity })
     }
 
     /// Its address: `https://localhost:PORT`.
     pub fn url(&self) -> &str {
         self.served.url()
+    }
+
+    /// The host and port of [`Self::url`].
+    pub fn host(&self) -> &str {
+        self.served.host()
+    }
+
+    /// The port of [`Self::url`].
+    pub fn port(&self) -> u16 {
+        self.served.port()
+    }
+
+    /// Ends all connections, and refuses new ones.
+    pub fn close(&mut self) {
+        self.served.close();
+    }
+
+    /// Ends all connections; new ones are taken, and that is all that is ever heard on them.
+    pub fn mute(&mut self) -> Outcome<()> {
+        self.served.mute()
+    }
+
+    /// Ends all connections, and shows this certificate on new ones.
+    pub fn show(&mut self, identity: &Identity) -> Outcome<()> {
+        self.served.open(identity)
+    }
+
+    /// Ends all connections, and is as it was at first.
+    pub fn restart(&mut self) -> Outcome<()> {
+        self.set(Mode::Forward);
+        self.served.open(&self.identity)
     }
 
     /// From now on does this.
@@ -133,9 +178,14 @@ impl Shared {
         if let Some(bytes) = inner.overrides.get(path) {
             return Ok(bytes.clone().into_response());
         }
-        match inner.mode {
+        let (mode, html) = (inner.mode, [(CONTENT_TYPE, "text/html")]);
+        match mode {
             Mode::Down => Ok(StatusCode::SERVICE_UNAVAILABLE.into_response()),
-            Mode::Garbage => Ok("<html>It works!</html>".into_response()),
+            Mode::Busy(seconds) => {
+                let wanted = [(RETRY_AFTER, seconds.to_string())];
+                Ok((StatusCode::TOO_MANY_REQUESTS, wanted).into_response())
+            }
+            Mode::Garbage => Ok((html, "<html>It works!</html>").into_response()),
             Mode::Frozen => Ok(match inner.answers.get(path) {
                 Some(answer) => answer.clone().into_response(),
                 None => StatusCode::NOT_FOUND.into_response(),
@@ -171,14 +221,60 @@ impl Shared {
 
 async fn answer(State(state): State<Arc<Shared>>, request: Request) -> Response {
     let read = request.method() == "GET";
-    match state.own(read, request.uri().path()) {
-        Ok(answer) => answer,
-        Err(Mode::Silent) => {
-            tokio::time::sleep(Duration::from_secs(3600)).await;
-            StatusCode::GATEWAY_TIMEOUT.into_response()
-        }
-        Err(_) => state.forward(read, request).await.unwrap_or_else(|failure| {
-            (StatusCode::BAD_GATEWAY, failure.to_string()).into_response()
-        }),
+    let mode = match state.own(read, request.uri().path()) {
+        Ok(answer) => return answer,
+        Err(mode) => mode,
+    };
+    let spoils = matches!(mode, Mode::Altered | Mode::Truncated | Mode::Slow);
+    match mode {
+        Mode::Silent => tokio::time::sleep(Duration::from_secs(3600)).await,
+        Mode::Late(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
+        _ => {}
     }
+    // So that bodies are asked for: only these can be spoilt.
+    if spoils && request.method() == "HEAD" {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    match state.forward(read, request).await {
+        Ok(answer) if spoils => spoilt(mode, answer).await.unwrap_or_else(failed),
+        Ok(answer) => answer,
+        Err(failure) => failed(failure),
+    }
+}
+
+fn failed(failure: Failure) -> Response {
+    (StatusCode::BAD_GATEWAY, failure.to_string()).into_response()
+}
+
+async fn spoilt(mode: Mode, answer: Response) -> Outcome<Response> {
+    let (head, body) = answer.into_parts();
+    let bytes = to_bytes(body, BODY_BYTES).await?;
+    let half = bytes.slice(..bytes.len() / 2);
+    let body = match mode {
+        Mode::Altered => altered(&bytes)?.into(),
+        Mode::Truncated => {
+            let broken = Err(std::io::Error::other("broken off"));
+            Body::from_stream(stream::iter([Ok(half), broken]))
+        }
+        _ => Body::from_stream(stream::unfold(bytes, |mut left| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let first = (!left.is_empty()).then(|| left.split_to(1))?;
+            Some((Ok::<_, std::io::Error>(first), left))
+        })),
+    };
+    let mut answer = Response::from_parts(head, body);
+    if mode == Mode::Altered {
+        answer.headers_mut().remove(CONTENT_LENGTH);
+    }
+    Ok(answer)
+}
+
+/// Well-formed, and another than was signed or named by its digest.
+fn altered(bytes: &[u8]) -> Outcome<String> {
+    let mut document: Value = serde_json::from_slice(bytes)?;
+    match document.get_mut("signed") {
+        Some(signed) => signed["version"] = (signed["version"].as_u64().unwrap_or(0) + 1).into(),
+        None => document["annotations"] = json!({"altered": "yes"}),
+    }
+    Ok(document.to_string())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
 use crate::Outcome;
@@ -62,6 +62,21 @@ impl Authority {
         let own = ["localhost", "127.0.0.1", "::1", &public];
         let names: Vec<String> = own.iter().chain(names).map(ToString::to_string).collect();
         self.issue(name, CertificateParams::new(names)?, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// As [`Self::server_as`], for these names alone.
+    pub fn server_only(&self, name: &str, names: &[&str]) -> Outcome<Identity> {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        self.issue(name, CertificateParams::new(names)?, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// As [`Self::server_only`], of last century.
+    pub fn expired_server(&self, name: &str, names: &[&str]) -> Outcome<Identity> {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names)?;
+        params.not_before = date_time_ymd(1999, 1, 1);
+        params.not_after = date_time_ymd(1999, 12, 31);
+        self.issue(name, params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// A certificate for a client with this common name.

@@ -29,6 +29,11 @@ impl Place {
         Self { address, name: address.to_string().leak() }
     }
 
+    /// An address of this machine, under a name that leads there.
+    pub fn named(address: Ipv4Addr, name: &str) -> Self {
+        Self { address, name: name.to_owned().leak() }
+    }
+
     /// What to listen on.
     pub fn address(self) -> Ipv4Addr {
         self.address

@@ -50,8 +50,12 @@ pub struct Policy {
     pub name: String,
     /// The patterns of its images.
     pub include: Vec<String>,
+    /// The patterns of images that it leaves out; empty for none.
+    pub exclude: Vec<String>,
     /// A label of the namespaces that it is for, as `team: payments`; empty for all namespaces.
     pub namespaces: String,
+    /// The name of a namespace that it is not for; empty for none.
+    pub not_in: String,
     /// The source's name.
     pub source: String,
     /// `notary.requireRoles`; empty for Docker's lookup.
@@ -158,7 +162,9 @@ impl Policy {
         Self {
             name: name.to_owned(),
             include: vec![include.to_owned()],
+            exclude: Vec::new(),
             namespaces: String::new(),
+            not_in: String::new(),
             source: source.to_owned(),
             require_roles: Vec::new(),
             action: "Deny",
@@ -175,13 +181,21 @@ impl Policy {
         } else {
             format!("requireRoles: [{}]", quoted(&self.require_roles))
         };
-        let selector = match self.namespaces.as_str() {
-            "" => String::new(),
-            label => format!("    namespaceSelector: {{matchLabels: {{{label}}}}}\n"),
+        let selector = match (self.namespaces.as_str(), self.not_in.as_str()) {
+            ("", "") => String::new(),
+            (label, "") => format!("    namespaceSelector: {{matchLabels: {{{label}}}}}\n"),
+            (_, other) => format!(
+                "    namespaceSelector:\n      matchExpressions:\n      - {{key: \
+                 kubernetes.io/metadata.name, operator: NotIn, values: [{other}]}}\n"
+            ),
+        };
+        let exclude = match self.exclude.as_slice() {
+            [] => String::new(),
+            patterns => format!("      exclude: [{}]\n", quoted(patterns)),
         };
         let mut yaml = format!(
             "apiVersion: countersign.dev/v1alpha1\nkind: TrustPolicy\nmetadata:\n  name: {}\nspec:\n  \
-             match:\n    images:\n      include: [{}]\n{selector}  action: {}\n  tags: {}\n  verify:\n    \
+             match:\n    images:\n      include: [{}]\n{exclude}{selector}  action: {}\n  tags: {}\n  verify:\n    \
              authorities:\n    - name: release-team\n      sourceRef:\n        name: {}\n      \
              notary:\n        {notary}\n",
             self.name,

@@ -74,6 +74,14 @@ pub struct Image {
 }
 
 impl Image {
+    /// The same, as another host serves it.
+    #[must_use]
+    pub fn at(mut self, host: &str) -> Self {
+        let repository = self.name.split_once('/').map_or("", |(_, repository)| repository);
+        self.name = format!("{host}/{repository}");
+        self
+    }
+
     /// The reference by tag.
     pub fn tagged(&self, tag: &str) -> String {
         format!("{}:{tag}", self.name)

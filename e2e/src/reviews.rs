@@ -32,6 +32,12 @@ impl Verdict {
         if !self.allowed && found { Ok(self) } else { Err(self.unexpected(code)) }
     }
 
+    /// The code that ends the rejection's first line; empty where there is none.
+    pub fn code(&self) -> &str {
+        let line = self.message.lines().next().unwrap_or_default();
+        line.rsplit_once(": ").map_or("", |(_, code)| code)
+    }
+
     fn unexpected(&self, wanted: &str) -> Failure {
         Failure::new(format!("expected {wanted}, but: {self:?}\n{}", self.message))
     }
@@ -43,6 +49,15 @@ pub fn pod(name: &str, image: &str) -> Value {
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
         "spec": {"containers": [{"name": "app", "image": image}]},
     })
+}
+
+/// The review of the creation of a pod with these images in `namespace`, as it is sent.
+pub fn pod_of(namespace: &str, images: impl IntoIterator<Item = String>) -> String {
+    let container =
+        |(number, image)| json!({"name": format!("c{number}"), "image": Value::String(image)});
+    let mut object = pod("app", "");
+    object["spec"]["containers"] = images.into_iter().enumerate().map(container).collect();
+    create(namespace, &object).to_string()
 }
 
 /// A Deployment of this name with one container.

@@ -1,7 +1,7 @@
 //! Servers that a test writes itself, over TLS.
 
 use std::net::{SocketAddr, TcpListener};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use axum::Router;
 use axum_server::Handle;
@@ -13,8 +13,20 @@ use crate::{Outcome, http};
 
 /// A router that is being served; dropping it ends that.
 pub struct Served {
+    address: SocketAddr,
     url: String,
-    handle: Handle<SocketAddr>,
+    router: Router,
+    door: Door,
+}
+
+/// What there is at the port.
+enum Door {
+    /// Nothing.
+    Closed,
+    /// The kernel takes connections, and nobody ever looks at them.
+    Mute { _listener: TcpListener },
+    /// The router.
+    Open { handle: Handle<SocketAddr>, thread: JoinHandle<()> },
 }
 
 impl Served {
@@ -26,23 +38,12 @@ impl Served {
     /// As [`Self::start`], at this place.
     pub fn start_at(place: Place, router: Router, identity: &Identity) -> Outcome<Self> {
         http::install_crypto();
-        let listener = TcpListener::bind((place.address(), 0))?;
-        listener.set_nonblocking(true)?;
-        let url = format!("https://{}:{}", place.name(), listener.local_addr()?.port());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let config =
-            runtime.block_on(RustlsConfig::from_pem_file(&identity.certificate, &identity.key))?;
-        let handle = Handle::new();
-        let ending = handle.clone();
-        thread::spawn(move || {
-            runtime.block_on(async move {
-                if let Ok(server) = axum_server::from_tcp_rustls(listener, config) {
-                    // It ends when the handle says so; a failure shows in its clients.
-                    let _ = server.handle(ending).serve(router.into_make_service()).await;
-                }
-            });
-        });
-        Ok(Self { url, handle })
+        let port = place.free_port()?;
+        let address = (place.address(), port).into();
+        let url = format!("https://{}:{port}", place.name());
+        let mut served = Self { address, url, router, door: Door::Closed };
+        served.open(identity)?;
+        Ok(served)
     }
 
     /// Its address: `https://localhost:PORT`, or the place's name and the port.
@@ -54,10 +55,55 @@ impl Served {
     pub fn host(&self) -> &str {
         self.url.trim_start_matches("https://")
     }
+
+    /// The port of [`Self::url`].
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Ends all connections, and refuses new ones.
+    pub fn close(&mut self) {
+        if let Door::Open { handle, thread } = std::mem::replace(&mut self.door, Door::Closed) {
+            handle.shutdown();
+            // A panic of its shows in its clients.
+            let _ = thread.join();
+        }
+    }
+
+    /// Ends all connections; new ones are taken, and that is all that is ever heard on them.
+    pub fn mute(&mut self) -> Outcome<()> {
+        self.close();
+        self.door = Door::Mute { _listener: TcpListener::bind(self.address)? };
+        Ok(())
+    }
+
+    /// Ends all connections, and serves with this certificate.
+    pub fn open(&mut self, identity: &Identity) -> Outcome<()> {
+        self.close();
+        let listener = TcpListener::bind(self.address)?;
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let config =
+            runtime.block_on(RustlsConfig::from_pem_file(&identity.certificate, &identity.key))?;
+        let handle = Handle::new();
+        let (ending, router) = (handle.clone(), self.router.clone());
+        let thread = thread::spawn(move || {
+            runtime.block_on(async move {
+                if let Ok(server) = axum_server::from_tcp_rustls(listener, config) {
+                    // It ends when the handle says so; a failure shows in its clients.
+                    let _ = server.handle(ending).serve(router.into_make_service()).await;
+                }
+            });
+            // What never answers is not waited for.
+            runtime.shutdown_background();
+        });
+        self.door = Door::Open { handle, thread };
+        Ok(())
+    }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.handle.shutdown();
+        self.close();
     }
 }

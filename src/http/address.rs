@@ -7,6 +7,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 use super::FetchError;
+use crate::singleflight::SingleFlight;
 
 /// Whether `ip` reaches this machine, its link or a group rather than one host: loopback,
 /// link-local (cloud metadata services are there), unspecified, multicast, broadcast; also
@@ -121,14 +122,29 @@ fn proxy_host(proxy: &str) -> Option<String> {
     Some(Url::parse(&url).ok()?.host_str()?.to_owned())
 }
 
-/// The system's resolver.
-#[derive(Debug)]
-pub(super) struct SystemResolver;
+/// The system's resolver. Each of its look-ups keeps a thread until the name servers have answered
+/// or have been waited for, whoever still wants to know: so a name is looked up once at a time, and
+/// one whose name servers hang takes one thread and not all.
+#[derive(Debug, Default)]
+pub(super) struct SystemResolver {
+    lookups: SingleFlight<String, Result<Vec<SocketAddr>, Unresolved>>,
+}
+
+/// Why a name has no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+struct Unresolved(String);
 
 impl Resolve for SystemResolver {
     fn resolve(&self, name: Name) -> Resolving {
+        let lookups = self.lookups.clone();
         Box::pin(async move {
-            let addresses: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let wanted = name.as_str().to_owned();
+            let lookup = move || async move {
+                let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+                found.map(Iterator::collect).map_err(|error| Unresolved(error.to_string()))
+            };
+            let addresses: Vec<_> = lookups.run(wanted, lookup).await??;
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
@@ -168,6 +184,10 @@ impl Resolve for GuardedResolver {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
+
     use super::*;
 
     #[test]
@@ -252,6 +272,35 @@ mod tests {
         assert!(check(&["localhost"], "localhost", "::1"));
         assert!(check(&["registry.example"], "registry.example", "10.1.2.3"));
         assert!(check(&["registry.example"], "proxy.example", "127.0.0.1"));
+    }
+
+    #[tokio::test]
+    async fn k10_a_name_is_looked_up_once_at_a_time() {
+        let resolver = SystemResolver::default();
+        let (started, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (count, open) = (Arc::clone(&started), Arc::clone(&gate));
+        // As name servers that hang keep it.
+        let hanging = resolver.lookups.run("hangs.example".to_owned(), move || async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            open.notified().await;
+            Err(Unresolved("no answer".to_owned()))
+        });
+        let wanting = async {
+            let lookups = (0..1000).map(|_| resolver.resolve("hangs.example".parse().expect("a")));
+            let mut lookups: Vec<_> = lookups.collect();
+            for lookup in &mut lookups {
+                assert!(futures_util::poll!(lookup).is_pending());
+            }
+            let other = resolver.resolve("localhost".parse().expect("a name")).await;
+            assert!(other.is_ok(), "another name does not wait");
+            gate.notify_one();
+            for lookup in lookups {
+                assert_eq!(lookup.await.err().expect("none").to_string(), "no answer");
+            }
+        };
+        let (hung, ()) = tokio::join!(hanging, wanting);
+        assert!(hung.is_ok_and(|found| found.is_err()));
+        assert_eq!(started.load(Ordering::SeqCst), 1);
     }
 
     #[test]

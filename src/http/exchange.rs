@@ -14,11 +14,19 @@ use url::Url;
 
 use super::address::{AddressRules, GuardedResolver, is_loopback_literal};
 use super::error::{chain, shown};
+use super::rest::Rests;
 use super::{Answer, EndpointConfig, EndpointError, FetchError, roots};
 
 /// Longest wait for a connection with its TLS handshake: enough for a lost packet or two, and it
 /// leaves time for another attempt inside an admission review.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a peer may leave what was sent without a sign of life, while an answer is awaited: one
+/// that has vanished costs an attempt, and not every request until the kernel gives it up.
+const SILENCE: Duration = Duration::from_secs(4);
+
+/// How often a sign of life is asked for, where the protocol can (HTTP/2, section 6.7).
+const PING: Duration = Duration::from_secs(2);
 
 /// Most redirects followed; registries and metadata servers use one at most.
 const REDIRECTS: usize = 3;
@@ -44,6 +52,7 @@ pub(super) struct Exchange<'a> {
 pub(super) struct Transport {
     client: reqwest::Client,
     rules: AddressRules,
+    rests: Rests,
 }
 
 impl Transport {
@@ -58,6 +67,9 @@ impl Transport {
             .redirect(redirect::Policy::none())
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_user_timeout(SILENCE)
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(SILENCE - PING)
             .tls_backend_preconfigured(roots::client_config(config.ca_pem.as_deref())?)
             .dns_resolver(resolver);
         // Another machine's loopback is not ours, and what goes over plain http must not leave.
@@ -65,7 +77,7 @@ impl Transport {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(|error| EndpointError::Client(chain(&error)))?;
-        Ok(Self { client, rules })
+        Ok(Self { client, rules, rests: Rests::default() })
     }
 
     /// Sends, following redirects on the same server. Any final status is `Ok`.
@@ -82,17 +94,26 @@ impl Transport {
     }
 
     async fn with_retries(&self, url: &Url, exchange: &Exchange<'_>) -> Result<Answer, FetchError> {
+        let left = || exchange.deadline.saturating_duration_since(Instant::now());
+        if let Some((pause, status)) = self.rests.wanted(url) {
+            if pause >= left() {
+                return Err(FetchError::Status(status));
+            }
+            tokio::time::sleep(pause).await;
+        }
         let mut attempt = 0;
         loop {
             let result = self.once(url, exchange).await;
             let wanted = match &result {
-                Ok(answer) if is_transient(answer.status) => retry_after(&answer.headers),
+                Ok(answer) if is_transient(answer.status) => {
+                    let wanted = retry_after(&answer.headers);
+                    wanted.inspect(|pause| self.rests.asked_for(url, *pause, answer.status))
+                }
                 Err(error) if error.is_transient() => None,
                 _ => return result,
             };
             let pause = wanted.unwrap_or_else(|| back_off(attempt));
-            let left = exchange.deadline.saturating_duration_since(Instant::now());
-            if attempt == RETRIES || pause >= left {
+            if attempt == RETRIES || pause >= left() {
                 return result;
             }
             tokio::time::sleep(pause).await;

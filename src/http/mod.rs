@@ -9,6 +9,7 @@ mod auth;
 mod challenge;
 mod error;
 mod exchange;
+mod rest;
 mod roots;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -107,7 +108,7 @@ impl Endpoint {
     /// Checks the configuration. Contacts nobody; reads the system's certificates where nobody has
     /// called [`read_system_certificates`] yet.
     pub fn new(config: EndpointConfig) -> Result<Self, EndpointError> {
-        Self::with_resolver(config, Arc::new(SystemResolver))
+        Self::with_resolver(config, Arc::new(SystemResolver::default()))
     }
 
     fn with_resolver(

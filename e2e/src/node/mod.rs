@@ -143,6 +143,21 @@ impl Node {
         Ok(())
     }
 
+    /// As when the power fails: neither kubelet nor containerd runs, nor any pod. The control plane,
+    /// which a cluster has elsewhere, runs on.
+    pub fn power_off(&self) -> Outcome<()> {
+        self.stop_kubelet()?;
+        // With its shims.
+        mark::stop(servers::CONTAINERD)?;
+        teardown::end_pods()
+    }
+
+    /// Starts what [`Self::power_off`] ended, as a machine does that starts.
+    pub fn power_on(&self) -> Outcome<()> {
+        servers::containerd()?.leave();
+        self.start_kubelet()
+    }
+
     /// Kills what runs in a container, by its id in the pod's status: `containerd://...`.
     pub fn kill_container(&self, id: &str) -> Outcome<()> {
         let id = id.trim_start_matches("containerd://");

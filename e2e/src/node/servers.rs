@@ -20,6 +20,9 @@ use crate::{Context, Failure, Outcome, http, tools};
 /// kubelet's name among the servers.
 pub(super) const KUBELET: &str = "kubelet";
 
+/// containerd's name among the servers.
+pub(super) const CONTAINERD: &str = "containerd";
+
 /// How long a server, or the first pod, may take: two idle cores take about 15 s for all of it.
 const START: Duration = Duration::from_secs(180);
 
@@ -62,11 +65,12 @@ pub(super) fn bring_up(settings: &Settings) -> Outcome<Admin> {
     Ok(admin)
 }
 
-fn containerd() -> Outcome<Server> {
+/// containerd, with its configuration.
+pub(super) fn containerd() -> Outcome<Server> {
     config::containerd()?;
-    let mut command = mark::command("containerd", "containerd");
+    let mut command = mark::command(CONTAINERD, CONTAINERD);
     command.arg("--config").arg(config::containerd_file());
-    start("containerd", command, || {
+    start(CONTAINERD, command, || {
         let mut version = Command::new("ctr");
         version.arg("--address").arg(config::socket()).arg("version");
         run(&mut version, "").is_ok_and(|finished| finished.code == Some(0))

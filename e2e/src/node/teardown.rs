@@ -29,7 +29,7 @@ pub(super) fn run() -> Outcome<()> {
     let Some(state) = state::read()? else { return expect_nothing() };
     // First who would start pods anew, then who runs them.
     mark::stop(servers::KUBELET)?;
-    mark::stop("containerd")?;
+    mark::stop(servers::CONTAINERD)?;
     mark::kill_all()?;
     end_pods()?;
     unmount_all()?;
@@ -81,7 +81,7 @@ fn remove_sockets() -> Outcome<()> {
 }
 
 /// Kills what runs in pods: no process outlives this in a cgroup of theirs.
-fn end_pods() -> Outcome<()> {
+pub(super) fn end_pods() -> Outcome<()> {
     let cgroups = pod_cgroups();
     wait_until("the end of the pods' processes", RELEASED, || {
         let mut none = true;

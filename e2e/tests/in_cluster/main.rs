@@ -5,5 +5,6 @@ mod cluster;
 mod load;
 mod outages;
 mod policies;
+mod restart;
 mod steady;
 mod workloads;

@@ -1,5 +1,6 @@
 //! Size, time, retries.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,8 +9,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
 use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
-use crate::http::testing::{Log, ask, drip, endpoint, plain_server, raw_server, reply, scripted};
+use crate::http::testing::{
+    Log, ask, config, drip, endpoint, plain_server, raw_server, reply, scripted, tls_server,
+};
 use crate::http::{Endpoint, FetchError};
 
 #[tokio::test]
@@ -122,8 +127,90 @@ async fn o2_retry_after_is_honoured_where_it_fits() {
         let result = endpoint.get(path, &ask(10_000)).await;
         assert_eq!(result.expect_err("not in time"), FetchError::Status(429));
         assert!(start.elapsed() < Duration::from_secs(1));
+        // What it asked for counts for a second.
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(log.len(), 4);
+}
+
+#[tokio::test]
+async fn o2_who_was_asked_to_wait_waits_with_every_request_for_a_second_at_most() {
+    let log = Log::default();
+    let router = scripted(&log, |number, _| match number {
+        0 => reply(429, &[("retry-after", "3600")], ""),
+        1 => reply(503, &[("retry-after", "1")], ""),
+        _ => reply(200, &[], ""),
+    });
+    let endpoint = endpoint(plain_server(router).await);
+    let start = Instant::now();
+    for path in ["/one", "/two", "/three"] {
+        let result = endpoint.get(path, &ask(10_000)).await;
+        assert_eq!(result.expect_err("an hour"), FetchError::Status(429));
+    }
+    assert_eq!(log.len(), 1, "two were answered without asking");
+    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+    // Whoever asks next waits as long as is left of the second that was asked for.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let second = Instant::now();
+    let (waits, wait) = (ask(10_000), ask(200));
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let no_time = endpoint.get("/five", &wait).await;
+        assert_eq!(no_time.expect_err("no time to wait"), FetchError::Status(503));
+        endpoint.get("/six", &waits).await
+    };
+    let (fourth, sixth) = tokio::join!(endpoint.get("/four", &waits), later);
+    fourth.expect("after a second");
+    sixth.expect("after the rest of it");
+    assert!((1000..2000).contains(&second.elapsed().as_millis()), "{:?}", second.elapsed());
+    assert_eq!(log.len(), 4);
+}
+
+/// Passes bytes on to a server, until told to keep quiet on all connections that there are.
+struct Relay {
+    address: SocketAddr,
+    frozen: watch::Sender<bool>,
+}
+
+impl Relay {
+    async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        let frozen = watch::Sender::new(false);
+        let freezing = frozen.clone();
+        tokio::spawn(async move {
+            while let Ok((mut here, _)) = listener.accept().await {
+                let mut there = TcpStream::connect(server).await.expect("the server");
+                let mut frozen = freezing.subscribe();
+                frozen.mark_unchanged();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut here, &mut there) => {}
+                        // What arrives is acknowledged by the kernel, and read by nobody.
+                        _ = frozen.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { address, frozen }
+    }
+}
+
+#[tokio::test]
+async fn o2_a_connection_whose_peer_has_vanished_costs_an_attempt_and_no_more() {
+    let log = Log::default();
+    let router = scripted(&log, |_, _| reply(200, &[], "here"));
+    let server = tls_server(router, &["localhost"]).await;
+    let relay = Relay::to(server.address).await;
+    let mut config = config(&format!("https://localhost:{}", relay.address.port()));
+    config.ca_pem = Some(server.ca_pem.into_bytes());
+    let endpoint = Endpoint::new(config).expect("endpoint");
+    endpoint.get("/", &ask(5000)).await.expect("there");
+    relay.frozen.send_replace(true);
+    let start = Instant::now();
+    let answer = endpoint.get("/", &ask(9000)).await.expect("over a new connection");
+    assert_eq!(answer.body, "here");
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

@@ -160,7 +160,7 @@ async fn r5_a_literal_address_is_not_contacted_unless_configured() {
     let trap = Trap::set().await;
     let config = config("https://registry.example.com");
     let rules = AddressRules::new(Vec::new());
-    let resolver = GuardedResolver::new(rules.clone(), Arc::new(SystemResolver));
+    let resolver = GuardedResolver::new(rules.clone(), Arc::new(SystemResolver::default()));
     let transport = Transport::new(&config, rules, resolver).expect("transport");
     let ask = ask(5000);
     let exchange = Exchange {

@@ -1,0 +1,222 @@
+//! One namespace, or everybody at once, asks for more than there is.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use countersign_e2e::countersign::Countersign;
+use countersign_e2e::flood::{ADMITTED, Answers, Flood};
+use countersign_e2e::front::{Front, Mode};
+use countersign_e2e::lab::Lab;
+use countersign_e2e::policies::{Policy, Source};
+use countersign_e2e::process::wait_until;
+use countersign_e2e::reviews::pod_of;
+use countersign_e2e::{Context, Outcome};
+use serde_json::Value;
+
+const REPOSITORY: &str = "payments/api";
+
+/// Reviews of the quiet namespace in one measurement.
+const WARM: usize = 2_000;
+const COLD: usize = 200;
+
+/// Reviews of the greedy one: more than may wait.
+const GREEDY: usize = 1_500;
+
+/// How many of these wait at least, once as many do as may.
+const LEAST_WAITING: u64 = 1_000;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Reviews of everybody when all ask for more than there is, of so many namespaces.
+const EVERYBODY: usize = 4_000;
+const NAMESPACES: usize = 100;
+const CONNECTIONS: usize = 32;
+
+/// What becomes of who names slow hosts.
+const SLOW: [&str; 3] = ["Overloaded", "DeadlineExceeded", "SourceUnavailable"];
+
+/// How many of them are asked at a time.
+const AT_ONCE: usize = 4;
+
+/// A lab with a source and a registry beside it that never answer, and who asks.
+struct Crowd {
+    lab: Lab,
+    _slow_notary: Front,
+    slow_registry: Front,
+    warm: String,
+    countersign: Countersign,
+}
+
+impl Crowd {
+    fn start() -> Outcome<Self> {
+        let lab = Lab::start()?;
+        let image = lab.trusted(REPOSITORY, "1.4")?;
+        let slow_notary = Front::start(lab.notary.url(), &lab.authority)?;
+        let slow_registry =
+            Front::start(&format!("https://{}", lab.registry.host()), &lab.authority)?;
+        for front in [&slow_notary, &slow_registry] {
+            front.set(Mode::Silent);
+        }
+        let certs = lab.registry.certs().join(slow_registry.host());
+        fs::create_dir_all(&certs)?;
+        fs::copy(lab.authority.certificate(), certs.join("ca.crt"))?;
+        // Every repository of the lab has a pin, so that any may be asked for.
+        let pin = lab.signer.pin(&image.name)?;
+        let mut source = lab.source(REPOSITORY)?.pin("all", &lab.gun("cold/**"), &pin);
+        source.refresh_after = 60;
+        lab.policies.source(&source)?;
+        let slow = Source::new("slow", slow_notary.url(), &lab.authority.pem());
+        lab.policies.source(&slow.pin("all", "slow.example/**", &pin).pin(
+            "tags",
+            &format!("{}/**", slow_registry.host()),
+            &pin,
+        ))?;
+        lab.policies.policy(&Policy::new("slow", "slow.example/**", "slow"))?;
+        let include = format!("{}/**", slow_registry.host());
+        lab.policies.policy(&Policy::new("slow-registry", &include, "slow"))?;
+        let countersign = lab.countersign("countersign")?;
+        countersign.pod(&image.by_digest())?.0.admitted()?;
+        Ok(Self {
+            warm: image.by_digest(),
+            lab,
+            _slow_notary: slow_notary,
+            slow_registry,
+            countersign,
+        })
+    }
+
+    fn flood(&self, connections: usize) -> Outcome<Flood> {
+        Flood::new(self.countersign.url(), self.lab.authority.certificate(), connections)
+    }
+
+    /// How many reviews wait for something.
+    fn waiting(&self) -> Outcome<u64> {
+        let metrics = self.countersign.probe("/metrics")?;
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix("countersign_reviews_in_flight "));
+        Ok(line.context("no such metric")?.parse()?)
+    }
+
+    /// How long the server took to refuse as too much: the median, and the longest.
+    fn shed_after(&self) -> Outcome<[Duration; 2]> {
+        let log = self.countersign.log()?;
+        let shed = log.lines().filter(|line| line.contains("\"code\":\"Overloaded\""));
+        let micros = |line: &str| serde_json::from_str::<Value>(line).ok()?["duration_us"].as_u64();
+        let mut times: Vec<u64> = shed.filter_map(micros).collect();
+        times.sort_unstable();
+        let last = times.last().copied().context("nothing was refused as too much")?;
+        Ok([times[times.len() / 2], last].map(Duration::from_micros))
+    }
+
+    /// An image that nobody has asked for.
+    fn cold(&self, name: &str, number: usize) -> String {
+        format!("{}@sha256:{number:064x}", self.lab.gun(&format!("cold/{name}-{number}")))
+    }
+
+    /// Warm and cold reviews of a namespace of its own.
+    fn quiet(&self, name: &str) -> Outcome<[Answers; 2]> {
+        let flood = self.flood(AT_ONCE)?;
+        let review = pod_of("quiet", [self.warm.clone()]);
+        let warm = flood.send("/validate?timeout=10s", vec![review; WARM], AT_ONCE)?;
+        let cold: Vec<String> =
+            (0..COLD).map(|number| pod_of("quiet", [self.cold(name, number)])).collect();
+        Ok([warm, flood.send("/validate?timeout=10s", cold, AT_ONCE)?])
+    }
+
+    /// The reviews of a namespace that names nothing but slow hosts.
+    fn greedy(&self, count: usize) -> Vec<String> {
+        self.slow(count, |_| "greedy".to_owned())
+    }
+
+    fn slow(&self, count: usize, namespace: impl Fn(usize) -> String) -> Vec<String> {
+        let (registry, digest) = (self.slow_registry.host(), "a".repeat(64));
+        let image = |number: usize| match number % 2 {
+            0 => format!("{registry}/a/b:{number}"),
+            _ => format!("slow.example/a/b-{number}@sha256:{digest}"),
+        };
+        (0..count).map(|number| pod_of(&namespace(number), [image(number)])).collect()
+    }
+}
+
+/// Nothing that was asked for in vain, and nothing that was not answered in time.
+fn served([warm, cold]: &[Answers; 2]) {
+    assert!(warm.only(&[ADMITTED]) && warm.count(ADMITTED) == WARM, "{warm}");
+    // It is looked for at Notary, which does not have it.
+    assert!(cold.only(&["Unsigned"]) && cold.count("Unsigned") == COLD, "{cold}");
+}
+
+#[test]
+fn k10_a_namespace_that_names_slow_hosts_keeps_no_other_waiting() -> Outcome<()> {
+    let crowd = Crowd::start()?;
+    let before = crowd.quiet("before")?;
+    served(&before);
+    let during = thread::scope(|scope| {
+        let greedy = scope.spawn(|| -> Outcome<Answers> {
+            crowd.flood(16)?.send("/validate?timeout=10s", crowd.greedy(GREEDY), GREEDY)
+        });
+        // So that it is the hosts that are slow, and not the machine.
+        wait_until("the namespace's reviews", SOON, || Ok(crowd.waiting()? >= LEAST_WAITING))?;
+        let during = crowd.quiet("during")?;
+        let greedy = greedy.join().ok().context("it panicked")??;
+        println!("greedy: {greedy}");
+        assert!(greedy.only(&SLOW), "{greedy}");
+        Outcome::Ok(during)
+    })?;
+    served(&during);
+    for (what, [before, during]) in
+        ["warm", "cold"].iter().zip([[&before[0], &during[0]], [&before[1], &during[1]]])
+    {
+        println!("{what}, before: {before}");
+        println!("{what}, during: {during}");
+    }
+    Ok(())
+}
+
+#[test]
+fn o7_what_is_too_much_is_told_at_once_and_probes_stay_green() -> Outcome<()> {
+    let crowd = Crowd::start()?;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let probing = scope.spawn(|| -> Outcome<(usize, Duration)> {
+            let (mut count, mut longest) = (0, Duration::ZERO);
+            while !over.load(Ordering::Relaxed) {
+                for probe in ["/livez", "/readyz"] {
+                    let asked = Instant::now();
+                    crowd.countersign.probe(probe)?;
+                    longest = longest.max(asked.elapsed());
+                    count += 1;
+                }
+            }
+            Ok((count, longest))
+        });
+        let warm = scope.spawn(|| -> Outcome<Answers> {
+            let review = pod_of("quiet", [crowd.warm.clone()]);
+            crowd.flood(AT_ONCE)?.send("/validate?timeout=10s", vec![review; WARM], AT_ONCE)
+        });
+        let all = crowd.slow(EVERYBODY, |number| format!("team-{}", number % NAMESPACES));
+        let all = crowd.flood(CONNECTIONS).and_then(|flood| {
+            // Connections have to be used soon after they are made.
+            let first = vec![pod_of("quiet", [crowd.warm.clone()]); CONNECTIONS];
+            flood.send("/validate?timeout=10s", first, CONNECTIONS)?;
+            flood.send("/validate?timeout=10s", all, EVERYBODY)
+        });
+        over.store(true, Ordering::Relaxed);
+        let (all, warm) = (all?, warm.join().ok().context("it panicked")??);
+        let (probes, longest) = probing.join().ok().context("it panicked")??;
+        println!("everybody: {all}");
+        println!("warm meanwhile: {warm}");
+        println!("{probes} probes were green, at most after {longest:.1?}");
+        assert!(all.only(&SLOW), "{all}");
+        // Most of what is too much has to be told before the first that waited is answered.
+        assert!(all.count("Overloaded") >= (EVERYBODY - 2_048) / 2, "{all}");
+        let shed = crowd.shed_after()?;
+        println!("Overloaded by the server's own clock: {shed:?}");
+        // On two busy cores, and far from the deadline that others wait for.
+        assert!(shed[0] < Duration::from_secs(3), "{shed:?}");
+        assert!(warm.only(&[ADMITTED]), "{warm}");
+        assert!(longest < Duration::from_secs(5), "{longest:?}");
+        Ok(())
+    })
+}

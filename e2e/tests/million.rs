@@ -1,0 +1,64 @@
+//! A million images, no two alike.
+
+use std::time::Instant;
+
+use countersign_e2e::flood::Flood;
+use countersign_e2e::lab::Lab;
+use countersign_e2e::reviews::pod_of;
+use countersign_e2e::{Outcome, usage};
+
+const REPOSITORY: &str = "payments/api";
+
+/// Memory is looked at after so many images, and so often.
+const STEP: usize = 100_000;
+const STEPS: usize = 10;
+
+/// What the second half may add to the memory, in bytes. All that is kept of images is bounded by
+/// count (10,000 refusals of repositories, as many of tags) or by bytes, and met in the first half.
+const GROWTH: u64 = 16 << 20;
+
+/// Reviews at a time.
+const AT_ONCE: usize = 2;
+
+/// Images of one kind: how many of a step they are, how many a pod has, what they are refused as,
+/// and how each differs from the others of its repository, or in its repository.
+const KINDS: [(usize, usize, &str, fn(usize) -> String); 3] = [
+    // Known repository, unknown digest: nothing is asked for.
+    (94_000, 1_000, "Unsigned", |n| format!("{REPOSITORY}@sha256:{n:064x}")),
+    // Repositories that have no pin: an update each, that fails before it asks anybody.
+    (5_800, 200, "RootNotPinned", |n| format!("team-{n}/api@sha256:{n:064x}")),
+    // Tags that the registry does not have: two requests each.
+    (200, 50, "Unsigned", |n| format!("{REPOSITORY}:t{n}")),
+];
+
+#[test]
+fn o8_a_million_images_take_no_more_memory_than_half_of_them() -> Outcome<()> {
+    let lab = Lab::start()?;
+    let image = lab.trusted(REPOSITORY, "1.4")?;
+    let mut source = lab.source(REPOSITORY)?;
+    source.refresh_after = 60;
+    lab.policies.source(&source)?;
+    let mut countersign = lab.countersign("countersign")?;
+    countersign.pod(&image.by_digest())?.0.admitted()?;
+    let pid = countersign.process().pid();
+    let flood = Flood::new(countersign.url(), lab.authority.certificate(), AT_ONCE)?;
+    let mut memory = Vec::new();
+    let begun = Instant::now();
+    for step in 0..STEPS {
+        for (count, of_a_pod, code, differs) in KINDS {
+            let host = lab.registry.host().to_owned();
+            let image = move |n: usize| format!("{host}/{}", differs(step * count + n));
+            let pods = (0..count / of_a_pod)
+                .map(move |pod| pod_of("many", (0..of_a_pod).map(|n| image(pod * of_a_pod + n))));
+            let answers = flood.send("/validate?timeout=10s", pods, AT_ONCE)?;
+            assert!(answers.only(&[code]), "{answers}");
+        }
+        memory.push(usage::resident(pid)?);
+        let (images, mebibytes) = ((step + 1) * STEP, memory[step] as f64 / f64::from(1 << 20));
+        println!("{images} images: {mebibytes:.1} MiB after {:.0?}", begun.elapsed());
+    }
+    let (half, all) = (memory[STEPS / 2 - 1], memory[STEPS - 1]);
+    assert!(all < half + GROWTH, "{half} bytes after the first half, {all} after the second");
+    // And what was known before is.
+    countersign.pod(&image.by_digest())?.0.admitted().map(drop)
+}
