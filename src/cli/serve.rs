@@ -127,6 +127,7 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
         _ => from_files(&args, client.as_ref())?,
     };
     Metrics::watch_repositories(&mut registry, reviewer.repositories());
+    Metrics::watch_state(&mut registry, &readiness, &keeping.holds(), &reviewer);
     let deadline = Duration::from_secs(args.deadline);
     let settings = Settings { templates: args.templates, deadline, ..Settings::new(kinds) };
     let log = DecisionLog::new(lines.clone());

@@ -31,6 +31,8 @@ pub use error::{EndpointError, FetchError};
 use exchange::{Exchange, Transport};
 pub use roots::read_system_certificates;
 
+use crate::telemetry::{Measures, Server};
+
 /// A server and what may be used to speak to it.
 #[derive(Debug, Clone)]
 pub struct EndpointConfig {
@@ -89,6 +91,7 @@ pub struct Answer {
 #[derive(Clone)]
 pub struct Endpoint {
     inner: Arc<Inner>,
+    measured: Option<(Measures, Server)>,
 }
 
 struct Inner {
@@ -119,7 +122,14 @@ impl Endpoint {
         let rules = AddressRules::new(configured_hosts(&config.base, &authorizer));
         let resolver = GuardedResolver::new(rules.clone(), resolver);
         let transport = Transport::new(&config, rules, resolver)?;
-        Ok(Self { inner: Arc::new(Inner { base: config.base, transport, authorizer }) })
+        let inner = Arc::new(Inner { base: config.base, transport, authorizer });
+        Ok(Self { inner, measured: None })
+    }
+
+    /// The same, whose requests count in `measures` as those to a `server`.
+    #[must_use]
+    pub fn measured(self, measures: &Measures, server: Server) -> Self {
+        Self { measured: Some((measures.clone(), server)), ..self }
     }
 
     /// GET. `path_and_query` begins with `/` and is already percent-encoded; a path that URL
@@ -142,9 +152,14 @@ impl Endpoint {
         ask: &Ask<'_>,
     ) -> Result<Answer, FetchError> {
         let url = self.url(path_and_query)?;
-        tokio::time::timeout_at(ask.deadline, self.authorized(method, url, ask))
+        let begun = Instant::now();
+        let fetched = tokio::time::timeout_at(ask.deadline, self.authorized(method, url, ask))
             .await
-            .unwrap_or(Err(FetchError::Deadline))
+            .unwrap_or(Err(FetchError::Deadline));
+        if let Some((measures, server)) = &self.measured {
+            measures.fetched(*server, &fetched, begun.elapsed());
+        }
+        fetched
     }
 
     /// Sends with what authorization is known; where that is refused, with a new one, once.

@@ -23,6 +23,7 @@ use url::Url;
 
 use crate::http::{Basic, Endpoint, EndpointConfig};
 use crate::singleflight::SingleFlight;
+use crate::telemetry::{Cached, Measures, Server};
 pub(crate) use credentials::{DockerAuth, DockerConfig};
 use credentials::{DockerConfigs, read_bounded};
 
@@ -54,6 +55,8 @@ pub struct RegistryConfig {
     pub tag_ttl: Duration,
     /// How long a refusal is remembered: short, so that "push, then retry" works.
     pub refused_ttl: Duration,
+    /// Where requests, and looks into what is remembered, are counted.
+    pub measures: Measures,
 }
 
 impl Default for RegistryConfig {
@@ -64,6 +67,7 @@ impl Default for RegistryConfig {
             token_hosts: BTreeMap::new(),
             tag_ttl: Duration::from_secs(10),
             refused_ttl: Duration::from_secs(2),
+            measures: Measures::default(),
         }
     }
 }
@@ -160,7 +164,9 @@ impl Registry {
                 Some(own) => Some(own),
                 None => self.inner.credentials.lookup(image.registry())?.ok()?,
             };
-            self.inner.answers.get(&Question { image: image.clone(), credentials })
+            let answer = self.inner.answers.get(&Question { image: image.clone(), credentials });
+            self.inner.config.measures.looked_up(Cached::Tag, answer.is_some());
+            answer
         })
     }
 
@@ -232,7 +238,8 @@ impl Inner {
             credentials: key.credentials.clone(),
             token_hosts,
         };
-        Endpoint::new(config).map_err(|error| error.to_string())
+        let endpoint = Endpoint::new(config).map_err(|error| error.to_string())?;
+        Ok(endpoint.measured(&self.config.measures, Server::Registry))
     }
 
     async fn ca_pem(&self, registry: &str) -> Result<Option<Vec<u8>>, String> {

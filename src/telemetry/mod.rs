@@ -3,11 +3,17 @@
 mod decision;
 mod freshness;
 mod lines;
+mod measures;
 mod metrics;
+mod outcome;
+mod state;
 
 pub use decision::{DecisionLog, DecisionRecord};
 pub use lines::Lines;
-pub use metrics::{CheckpointOutcome, EventOutcome, Metrics, Outcome};
+pub(crate) use measures::computing;
+pub use measures::{Cached, Measures, Server};
+pub use metrics::Metrics;
+pub use outcome::{CheckpointOutcome, EventOutcome, Outcome};
 
 use tracing_subscriber::EnvFilter;
 
