@@ -6,6 +6,7 @@ pub mod admin;
 pub mod api;
 pub mod api_server;
 pub mod chart;
+pub mod collector;
 mod control_plane;
 pub mod countersign;
 mod failure;

@@ -2,6 +2,7 @@
 
 mod keeping;
 mod pulls;
+mod traces;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -27,7 +28,7 @@ use crate::metadata::MemoryStore;
 use crate::review::Reviewer;
 use crate::server::{Readiness, ServeConfig, Server};
 use crate::snapshot::Snapshot;
-use crate::telemetry::{self, DecisionLog, Format, Lines, Metrics};
+use crate::telemetry::{self, DecisionLog, Format, Lines, Metrics, Traces};
 use crate::watch::Watch;
 use keeping::KeepingArgs;
 
@@ -76,6 +77,8 @@ pub(super) struct Args {
     /// What is logged: info, debug, or target=level, joined by commas
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: String,
+    #[command(flatten)]
+    traces: traces::TraceArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -97,7 +100,16 @@ pub(super) async fn run(args: Args) -> Exit {
         Ok(lines) => lines,
         Err(error) => return complain(&format!("the log cannot be written: {error}")),
     };
-    let served = serve(args, &lines).await;
+    let served = match args.traces.start(args.keeping.identity()) {
+        Ok(traces) => {
+            let served = serve(args, &lines, traces.as_ref()).await;
+            if let Some(traces) = traces {
+                traces.end().await;
+            }
+            served
+        }
+        Err(problems) => Err(problems),
+    };
     lines.flush(FLUSH);
     match served {
         Ok(()) => Exit::Done,
@@ -105,11 +117,14 @@ pub(super) async fn run(args: Args) -> Exit {
     }
 }
 
-async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
-    telemetry::init(args.log_format, &args.log, lines).map_err(one)?;
+async fn serve(args: Args, lines: &Lines, traces: Option<&Traces>) -> Result<(), Vec<String>> {
+    telemetry::init_with(args.log_format, &args.log, lines, traces).map_err(one)?;
     let mut registry = Registry::with_prefix("countersign");
     let metrics = Metrics::register(&mut registry);
     Metrics::watch_lines(&mut registry, lines);
+    if let Some(traces) = traces {
+        traces.register(&mut registry);
+    }
 
     let namespace = args.cluster.system_namespace.as_deref().filter(|_| args.cluster.kubernetes);
     let keeping = args.keeping.clone().checked(namespace)?;

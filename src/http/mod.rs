@@ -22,6 +22,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use reqwest::dns::Resolve;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span, field};
 use url::{Host, Url};
 
 pub(crate) use address::is_loopback_literal;
@@ -29,9 +30,10 @@ use address::{AddressRules, GuardedResolver, SystemResolver};
 use auth::Authorizer;
 pub use error::{EndpointError, FetchError};
 use exchange::{Exchange, Transport};
+pub(crate) use roots::client_config as tls_client_config;
 pub use roots::read_system_certificates;
 
-use crate::telemetry::{Measures, Server};
+use crate::telemetry::{Measures, SPANS, Server, attribute, outcome};
 
 /// A server and what may be used to speak to it.
 #[derive(Debug, Clone)]
@@ -152,10 +154,16 @@ impl Endpoint {
         ask: &Ask<'_>,
     ) -> Result<Answer, FetchError> {
         let url = self.url(path_and_query)?;
-        let begun = Instant::now();
-        let fetched = tokio::time::timeout_at(ask.deadline, self.authorized(method, url, ask))
+        let (begun, span) = (Instant::now(), span(&method, &url));
+        let fetching = self.authorized(method, url, ask).instrument(span.clone());
+        let fetched = tokio::time::timeout_at(ask.deadline, fetching)
             .await
             .unwrap_or(Err(FetchError::Deadline));
+        span.record("outcome", outcome(&fetched));
+        if let Ok(answer) = &fetched {
+            span.record("http.response.status_code", answer.status);
+            span.record("http.response.body.size", answer.body.len());
+        }
         if let Some((measures, server)) = &self.measured {
             measures.fetched(*server, &fetched, begun.elapsed());
         }
@@ -207,6 +215,23 @@ impl Endpoint {
             Err(FetchError::InvalidPath(path_and_query.to_owned()))
         }
     }
+}
+
+/// The span of a request, with its redirects, token and retries; off where nobody takes spans. No
+/// query, no header: those may hold secrets.
+fn span(method: &Method, url: &Url) -> Span {
+    tracing::info_span!(
+        target: SPANS,
+        "fetch",
+        otel.kind = "client",
+        http.request.method = method.as_str(),
+        server.address = url.host_str(),
+        server.port = url.port_or_known_default(),
+        url.path = attribute(url.path()),
+        outcome = field::Empty,
+        http.response.status_code = field::Empty,
+        http.response.body.size = field::Empty,
+    )
 }
 
 /// Only a status from 200 to 299 is an answer.

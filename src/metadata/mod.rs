@@ -7,6 +7,7 @@ mod memory;
 mod notary;
 mod refresh;
 mod set;
+mod span;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,13 +17,14 @@ use countersign_verify::notary::{Memory, Repository};
 use countersign_verify::outcome::{Refusal, Unavailable};
 use moka::sync::Cache;
 use tokio::time::{Instant, timeout};
+use tracing::{Instrument as _, Span};
 use url::Url;
 
 use crate::api::{Connection, Source};
 use crate::clock::Clock;
 use crate::http::{Basic, Endpoint, EndpointConfig, EndpointError};
 use crate::singleflight::SingleFlight;
-use crate::telemetry::{Cached, Measures, Server, computing};
+use crate::telemetry::{Asker, Cached, Measures, Server, computing};
 
 use figures::Counts;
 pub use figures::{Expiry, Figures, OfSource, RoleKind};
@@ -148,8 +150,11 @@ impl Repositories {
             return answer;
         }
         let shared = Arc::clone(&self.shared);
-        let wanted = live.clone();
-        let update = move || async move { shared.asked(&wanted).await };
+        let (wanted, asker) = (live.clone(), Asker::current());
+        let update = move || async move {
+            let span = asker.asks(span::update(&wanted, false));
+            shared.asked(&wanted).instrument(span).await
+        };
         let update = self.shared.flights.run(live.key(), update);
         let done = match self.without_update(live) {
             None => update.await,
@@ -232,7 +237,10 @@ impl Shared {
         let before = self.sets.get(&live.key());
         let fetching = self.fetch(live, before.as_deref(), begun + UPDATE_TIMEOUT);
         let (fetched, computed) = computing(fetching).await;
-        let ended = |outcome| self.measures.updated(outcome, begun.elapsed(), computed);
+        let ended = |outcome| {
+            self.measures.updated(outcome, begun.elapsed(), computed);
+            Span::current().record("outcome", outcome);
+        };
         match fetched {
             Ok(Fetched::New(new)) if new.repository.is_complete() => {
                 ended("updated");
@@ -273,6 +281,7 @@ impl Shared {
 
     fn failed(&self, live: &Live, code: &'static str, cause: &str) {
         self.counts.failed();
+        Span::current().record("code", code);
         self.measures.update_failed(&live.source.name, code);
         let set = self.sets.get(&live.key());
         let is_news = set.is_none_or(|set| set.failed(Instant::now(), code));

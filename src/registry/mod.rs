@@ -19,11 +19,12 @@ use countersign_verify::outcome::Unavailable;
 use moka::Expiry;
 use moka::sync::Cache;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 use url::Url;
 
 use crate::http::{Basic, Endpoint, EndpointConfig};
 use crate::singleflight::SingleFlight;
-use crate::telemetry::{Cached, Measures, Server};
+use crate::telemetry::{Asker, Cached, Measures, SPANS, Server};
 pub(crate) use credentials::{DockerAuth, DockerConfig};
 use credentials::{DockerConfigs, read_bounded};
 
@@ -181,13 +182,16 @@ impl Registry {
         }
         let inner = self.inner.clone();
         let deadline = deadline.max(Instant::now() + LEAST_TIME);
-        let asked = question.clone();
+        let (asked, asker) = (question.clone(), Asker::current());
         let answer = self.inner.flights.run(question, move || async move {
             // It may have been answered between the look above and now.
             if let Some(answer) = inner.answers.get(&asked) {
                 return answer;
             }
-            let answer = inner.fetch(&asked, deadline).await;
+            let span = asker.asks(span(&asked.image));
+            let answer = inner.fetch(&asked, deadline).instrument(span.clone()).await;
+            let code = answer.as_ref().err().map_or("", Unavailable::code);
+            span.record("code", code);
             inner.answers.insert(asked, answer.clone());
             answer
         });
@@ -253,6 +257,17 @@ impl Inner {
             Err(error) => Err(format!("{}: {error}", path.display())),
         }
     }
+}
+
+/// The span of a request for what a tag stands for; off where nobody takes spans.
+fn span(image: &Reference) -> Span {
+    tracing::info_span!(
+        target: SPANS,
+        parent: None,
+        "resolve",
+        image = tracing::field::display(image),
+        code = tracing::field::Empty,
+    )
 }
 
 /// What needs no registry: a digest, and the refusal to contact one that nobody named.

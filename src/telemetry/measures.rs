@@ -181,7 +181,8 @@ impl Measures {
     }
 }
 
-fn outcome<T>(ended: &Result<T, FetchError>) -> &'static str {
+/// How a request ended, as in labels.
+pub(crate) fn outcome<T>(ended: &Result<T, FetchError>) -> &'static str {
     match ended {
         Ok(_) => "ok",
         Err(FetchError::NotFound) => "not_found",

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::Lines;
 use super::freshness::Freshness;
-use super::outcome::{CheckpointOutcome, EventOutcome, Outcome};
+use super::outcomes::{CheckpointOutcome, EventOutcome, Outcome};
 use super::state::State;
 use crate::metadata::Repositories;
 use crate::review::{Review, Reviewer};
