@@ -135,9 +135,16 @@ async fn serve(args: Args, lines: &Lines, traces: Option<&Traces>) -> Result<(),
         false => None,
     };
     let keeping = keeping.prepare(client.as_ref(), &readiness, &metrics)?;
+    let (events, telling) = client
+        .as_ref()
+        .zip(args.keeping.identity())
+        .filter(|_| args.cluster.kubernetes)
+        .map(|(client, identity)| Events::new(client.clone(), identity, &metrics))
+        .unzip();
     let Source { reviewer, latest, following } = match &client {
         Some(client) if args.cluster.kubernetes => {
-            from_cluster(&args, client, keeping.holds(), &readiness, &metrics)
+            let cluster = cluster(&args, client, &metrics).with_events(events.clone());
+            from_cluster(&args, client, cluster, keeping.holds(), &readiness)
         }
         _ => from_files(&args, client.as_ref())?,
     };
@@ -146,12 +153,6 @@ async fn serve(args: Args, lines: &Lines, traces: Option<&Traces>) -> Result<(),
     let deadline = Duration::from_secs(args.deadline);
     let settings = Settings { templates: args.templates, deadline, ..Settings::new(kinds) };
     let log = DecisionLog::new(lines.clone());
-    let (events, telling) = client
-        .as_ref()
-        .zip(args.keeping.identity())
-        .filter(|_| args.cluster.kubernetes)
-        .map(|(client, identity)| Events::new(client.clone(), identity, &metrics))
-        .unzip();
     let admission = Admission::new(reviewer, settings, metrics.clone(), log).with_events(events);
     let admission = Arc::new(admission);
     let resources = latest.map(|latest| admission::resources_router(admission.clone(), latest));
@@ -208,22 +209,22 @@ fn from_files(args: &Args, client: Option<&Client>) -> Result<Source, Vec<String
     Ok(Source { reviewer, latest: None, following })
 }
 
+fn cluster(args: &Args, client: &Client, metrics: &Metrics) -> Cluster {
+    let settings = cluster::Settings {
+        system_namespace: args.cluster.system_namespace.clone().unwrap_or_default(),
+        stale_after: Duration::from_secs(args.cluster.watch_stale_after),
+        registries: args.review.registries(),
+    };
+    Cluster::new(client.clone(), settings, metrics)
+}
+
 fn from_cluster(
     args: &Args,
     client: &Client,
+    cluster: Cluster,
     leads: watch::Receiver<bool>,
     readiness: &Readiness,
-    metrics: &Metrics,
 ) -> Source {
-    let cluster = Cluster::new(
-        client.clone(),
-        cluster::Settings {
-            system_namespace: args.cluster.system_namespace.clone().unwrap_or_default(),
-            stale_after: Duration::from_secs(args.cluster.watch_stale_after),
-            registries: args.review.registries(),
-        },
-        metrics,
-    );
     let memory = MemoryStore::in_cluster(cluster.checkpoints());
     let reviewer = args.review.reviewer_with(Snapshot::default(), memory);
     let reviewer = reviewer.with_pull_secrets(args.pulls.pull_secrets(client));
