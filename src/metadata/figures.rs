@@ -98,6 +98,8 @@ pub struct OfSource {
     /// How long ago the last complete update of a set in use began, of that for which it is
     /// longest; zero where none is in use.
     pub oldest: Duration,
+    /// How old a set may be and answer.
+    pub refuse_after: Duration,
     /// The earliest expiry of each kind of role in a set in use.
     pub expiries: BTreeMap<RoleKind, Timestamp>,
     /// What expires first of the sets in use, unless somebody signs: roles that people sign, and
@@ -108,6 +110,7 @@ pub struct OfSource {
 impl OfSource {
     fn add(&mut self, set: &Set, now: Instant) {
         self.at_hand += 1;
+        self.refuse_after = set.attention.source().refuse_after;
         if !set.attention.is_in_use(now) {
             return;
         }

@@ -45,6 +45,12 @@ impl Collector for Freshness {
             Some(&Unit::Seconds),
             |source| source.oldest.as_secs_f64(),
         )?;
+        gauge(
+            "metadata_refuse_after",
+            "How old metadata may be and answer: the source's refuseAfterSeconds",
+            Some(&Unit::Seconds),
+            |source| source.refuse_after.as_secs_f64(),
+        )?;
         expiries(&mut encoder, &sources)
     }
 }
