@@ -23,6 +23,7 @@ pub mod pki;
 pub mod place;
 pub mod policies;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod registry;
 pub mod replica;
