@@ -150,8 +150,10 @@ fn who_looks_at_a_source_sees_what_expires_and_nothing_is_written_twice() -> Out
     let config =
         Config { kubernetes: Some(cluster.kubernetes.clone()), ..Config::new(Path::new("")) };
     let countersign = Countersign::start(&folder.path().join("one"), &authority, &config)?;
-    let unknown = cluster.expiring("Unknown", "NotInUse")?;
-    assert!(unknown["message"].as_str().is_some_and(|it| it.contains("holds the lease")));
+    let nothing = cluster.expiring("False", "NothingExpires")?;
+    assert!(
+        nothing["message"].as_str().is_some_and(|it| it.contains("the lease's holder has in use"))
+    );
 
     let image = format!("{GUN}@{}", builder::digest("app"));
     let review = reviews::create("default", &reviews::pod("app", &image));

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::events::{Events, Refusal};
 use crate::metadata::{Expiry, OfSource};
@@ -23,7 +24,7 @@ const VERY_SOON: SignedDuration = SignedDuration::from_hours(2 * 24);
 /// What this replica can say of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Forecast {
-    /// Nothing of it is at hand.
+    /// Nothing of it is in use: whether what is at hand was signed anew is not known.
     Unknown,
     /// No role that has to be signed by somebody expires soon.
     Sound,
@@ -34,6 +35,9 @@ pub(super) enum Forecast {
 impl Forecast {
     /// What is known of a source from its sets.
     pub(super) fn of(source: &OfSource, now: Timestamp) -> Self {
+        if source.in_use == 0 {
+            return Self::Unknown;
+        }
         let Some(next) = &source.next else { return Self::Sound };
         let left = next.at.duration_since(now);
         let reason = match left {
@@ -45,6 +49,16 @@ impl Forecast {
         Self::Expiring(reason, next.clone())
     }
 
+    /// The same where the condition is this already. Who has nothing in use does not take back what
+    /// another replica told, and has nothing to say where none did: a replica's first review of a
+    /// source is no reason to write.
+    pub(super) fn after(&self, former: Option<&Condition>) -> Self {
+        match (self, former.map(|former| former.status.as_str())) {
+            (Self::Unknown, None | Some("False")) => Self::Sound,
+            _ => self.clone(),
+        }
+    }
+
     /// The condition's status, reason and message. No time is told but that of an expiry, so that
     /// nothing is written while nothing changes.
     pub(super) fn words(&self) -> (&'static str, &'static str, String) {
@@ -52,12 +66,14 @@ impl Forecast {
             Self::Unknown => (
                 "Unknown",
                 "NotInUse",
-                "the replica that holds the lease has none of its metadata at hand".to_owned(),
+                "the lease's holder has none of its metadata in use".to_owned(),
             ),
             Self::Sound => (
                 "False",
                 "NothingExpires",
-                "nothing that has to be signed expires within seven days".to_owned(),
+                "of what the lease's holder has in use, nothing that has to be signed expires within \
+                 seven days"
+                    .to_owned(),
             ),
             Self::Expiring(reason, expiry) => ("True", *reason, message(reason, expiry)),
         }
@@ -118,13 +134,14 @@ mod tests {
             repository: "r.example/api".to_owned(),
             role: role.to_owned(),
         });
-        let source = OfSource { at_hand: 1, in_use: 1, next, ..OfSource::default() };
+        let source = OfSource { in_use: 1, next, ..OfSource::default() };
         Forecast::of(&source, at("2030-01-01T00:00:00Z"))
     }
 
     #[test]
     fn how_soon_is_the_reason_and_the_message_holds_no_time_that_runs() {
         assert_eq!(of(None), Forecast::Sound);
+        assert_eq!(Forecast::of(&OfSource::default(), Timestamp::UNIX_EPOCH), Forecast::Unknown);
         let reason = |expires| of(Some(("targets", expires))).words().1;
         assert_eq!(reason("2030-01-08T00:00:01Z"), "NothingExpires");
         assert_eq!(reason("2030-01-08T00:00:00Z"), "ExpiresSoon");

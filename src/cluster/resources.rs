@@ -168,9 +168,9 @@ impl Changes {
 
     /// The statuses to write, and what is told of sources beside them.
     fn due(&self, verdicts: &BTreeMap<Key, Verdict>, place: &mut Place) -> Vec<Write> {
-        let (watched, now) = (self.watched(), status::now());
+        let (forecasts, now) = (place.forecasts(), status::now());
+        let watched = self.watched();
         let sources = watched.sources.held();
-        let forecasts = place.forecasts();
         place.teller.tell(&forecasts, |name| Some(sources.get(name)?.uid.clone()));
         let policies = due(Kind::Policy, &watched.policies, |key| verdicts.get(key).cloned(), &now);
         let source = |key: &Key| {

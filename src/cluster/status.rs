@@ -67,7 +67,9 @@ impl Verdict {
             None => ("True", READY, "it is in force".to_owned()),
             Some((code, text)) => ("False", *code, text.clone()),
         };
-        let forecast = self.forecast.as_ref().map(|forecast| (EXPIRING, forecast.words()));
+        let told = former.iter().find(|condition| condition.type_ == EXPIRING);
+        let forecast = self.forecast.as_ref().map(|forecast| forecast.after(told).words());
+        let forecast = forecast.map(|words| (EXPIRING, words));
         let all = [Some((READY, ready)), forecast].into_iter().flatten();
         all.map(|(kind, words)| self.condition(kind, words, former, now)).collect()
     }

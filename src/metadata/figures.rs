@@ -89,8 +89,6 @@ pub struct Expiry {
 /// The sets at hand of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OfSource {
-    /// Sets at hand, in use or not.
-    pub at_hand: u64,
     /// Sets in use.
     pub in_use: u64,
     /// Sets in use whose last update failed.
@@ -109,7 +107,6 @@ pub struct OfSource {
 
 impl OfSource {
     fn add(&mut self, set: &Set, now: Instant) {
-        self.at_hand += 1;
         self.refuse_after = set.attention.source().refuse_after;
         if !set.attention.is_in_use(now) {
             return;

@@ -33,7 +33,7 @@ async fn what_people_sign_is_forecast_and_what_servers_sign_only_where_updates_f
     world.ask().await.0.expect("verified");
 
     let sound = of(&world);
-    assert_eq!((sound.at_hand, sound.in_use, sound.failing), (1, 1, 0));
+    assert_eq!((sound.in_use, sound.failing), (1, 0));
     assert_eq!(sound.expiries[&RoleKind::Timestamp], at("2030-01-03T00:00:00Z"));
     assert_eq!(sound.expiries[&RoleKind::Targets], at("2030-05-01T00:00:00Z"));
     let next = sound.next.expect("something expires");
@@ -51,7 +51,7 @@ async fn what_people_sign_is_forecast_and_what_servers_sign_only_where_updates_f
     // Nobody asks: whether it was signed anew is not known.
     world.pass(2 * HOUR).await;
     let idle = of(&world);
-    assert_eq!((idle.at_hand, idle.in_use, idle.next), (1, 0, None));
+    assert_eq!((idle.in_use, idle.next), (0, None));
     assert_eq!(idle.expiries, BTreeMap::new());
 }
 

@@ -104,9 +104,15 @@ fn a_forecast_stands_beside_ready_and_is_due_when_it_changes_and_once() {
     assert!(of(&told, 1, "message").contains("targets of r.example/api"), "{told}");
     // A second look, later, writes nothing.
     assert_eq!(written(told.clone(), &soon), None);
-    // A replica that takes the lease and knows nothing claims nothing.
+    // A replica that takes the lease and knows nothing takes nothing back, and claims nothing.
     let unknown = Verdict::new(3, &[]).with(Forecast::Unknown);
-    assert_eq!(of(&written(told, &unknown).unwrap(), 1, "status"), "Unknown");
+    let taken_over = written(told, &unknown).unwrap();
+    assert_eq!(of(&taken_over, 1, "status"), "Unknown");
+    assert_eq!(written(taken_over.clone(), &unknown), None);
+    assert_eq!(of(&written(taken_over, &sound).unwrap(), 1, "status"), "False");
+    // Where nothing was told, its first review of a source is no reason to write.
+    assert_eq!(written(status.clone(), &unknown), None);
+    assert_eq!(written(written(Value::Null, &unknown).unwrap(), &sound), None);
     // A policy has no forecast, and one that stands there is somebody else's.
     assert_eq!(written(status, &Verdict::new(3, &[])), None);
 }
