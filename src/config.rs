@@ -87,8 +87,10 @@ impl ReviewArgs {
     pub fn reviewer_with(&self, snapshot: Snapshot, memory: MemoryStore) -> Reviewer {
         let clock = Arc::new(Clock::system());
         let bytes = self.metadata_memory << 20;
-        let repositories = Repositories::keeping(bytes, memory, Arc::clone(&clock));
-        let registry = Registry::new(self.registry_config());
+        let config = self.registry_config();
+        let measures = config.measures.clone();
+        let repositories = Repositories::measured(bytes, memory, Arc::clone(&clock), measures);
+        let registry = Registry::new(config);
         Reviewer::new(snapshot, repositories, registry, self.unmatched.into(), clock)
     }
 

@@ -80,6 +80,10 @@ fn a_decision_is_one_json_line_with_everything_in_it() {
     init(Format::Json, "info", &lines).unwrap();
     assert!(init(Format::Json, "info", &lines).is_err(), "once");
 
+    // Without a collector a span costs nothing: it is off before its fields are looked at.
+    assert!(!tracing::span_enabled!(target: "countersign::span", tracing::Level::INFO));
+    assert!(tracing::span_enabled!(target: "another", tracing::Level::INFO));
+
     let unavailable = Unavailable::SourceUnavailable {
         source_name: "corp".to_owned(),
         cause: "connection refused\nby 10.0.0.1".to_owned(),

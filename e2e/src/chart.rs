@@ -72,8 +72,9 @@ impl Rendered {
 
     /// The webhook configurations that Countersign is to apply: the validating one first.
     pub fn webhooks(&self) -> Outcome<[Value; 2]> {
-        let text = self.one("ConfigMap")?["data"]["webhooks.yaml"].as_str();
-        let found = documents(text.context("the ConfigMap has no webhooks.yaml")?)?;
+        let mut texts = self.all("ConfigMap").into_iter().map(|it| &it["data"]["webhooks.yaml"]);
+        let text = texts.find_map(Value::as_str);
+        let found = documents(text.context("no ConfigMap has a webhooks.yaml")?)?;
         let count = found.len();
         found.try_into().ok().context(format!("{count} webhook configurations"))
     }

@@ -43,6 +43,8 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// More flags of `serve`.
     pub more: Vec<String>,
+    /// More of `serve`'s environment.
+    pub env: Vec<(&'static str, String)>,
 }
 
 impl Config {
@@ -56,6 +58,7 @@ impl Config {
             unmatched: "Deny",
             kubeconfig: None,
             more: Vec::new(),
+            env: Vec::new(),
         }
     }
 }
@@ -100,7 +103,8 @@ impl Countersign {
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg(format!("--probe-listen=127.0.0.1:{probe_port}"))
             .arg(format!("--unmatched={}", config.unmatched))
-            .args(&config.more);
+            .args(&config.more)
+            .envs(config.env.iter().map(|(name, value)| (name, value)));
         match &config.kubernetes {
             None => command
                 .arg("--policies")

@@ -16,6 +16,7 @@ use axum::routing::post;
 use countersign_verify::outcome::{Effect, Unavailable};
 use futures_util::{FutureExt, poll};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::Decide;
 use super::body::{BODY_BYTES, Bodies, Rejected};
@@ -23,6 +24,7 @@ use super::owner;
 use super::read::{self, Request};
 use super::resources::{Checks, REVIEW_BYTES};
 use super::respond::{Answer, Templates};
+use super::span;
 use super::wire::{Object, Operation};
 use super::workload::{self, Item, Kinds, Place};
 use crate::cluster::Latest;
@@ -194,7 +196,8 @@ impl<D: Decide> Admission<D> {
                 }
             }
         };
-        let judging = AssertUnwindSafe(judging);
+        let span = span::review(webhook.as_str(), &request);
+        let judging = AssertUnwindSafe(judging.instrument(span.clone()));
         let (answer, review) = match judging.catch_unwind().await {
             Ok(judged) => judged?,
             Err(_) => {
@@ -202,6 +205,9 @@ impl<D: Decide> Admission<D> {
                 (failed(webhook), NOTHING)
             }
         };
+        span.record("outcome", answer.outcome.as_str());
+        span.record("code", answer.code);
+        drop(span);
         let took = arrival.elapsed();
         self.metrics.answered(webhook.as_str(), answer.outcome, answer.code, took);
         self.log(webhook, &request, &review, &answer, took);

@@ -6,6 +6,7 @@ mod owner;
 mod read;
 mod resources;
 mod respond;
+mod span;
 mod wire;
 mod workload;
 

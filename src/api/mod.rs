@@ -81,6 +81,7 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready` is true where the resource could be read; else its message names the field.
+    /// `Expiring`, of a source, is true where signed metadata in use is about to expire.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 8),

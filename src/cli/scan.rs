@@ -2,6 +2,7 @@
 
 mod by_tag;
 mod change;
+mod forecast;
 mod pods;
 mod policies;
 mod report;
@@ -20,6 +21,7 @@ use super::{Exit, Output, complain, namespace, one, print, print_json};
 use crate::cluster::present::Present;
 use crate::config::ReviewArgs;
 use crate::review::{ImageReview, Reviewer};
+use forecast::Lapse;
 use pods::{Image, Running};
 use report::{Finding, Report};
 
@@ -129,24 +131,35 @@ impl Scan {
     async fn findings(&self, running: Running) -> Vec<Finding> {
         let work = running.images.keys().map(|image| self.review(image));
         let reviews = side_by_side("reviewed", work).await;
-        let finding = |((image, workloads), (review, before)): (_, (Option<ImageReview>, _))| {
-            Some(Finding { image, workloads, review: review?, before })
+        let finding = |((image, workloads), judged): (_, Option<Judged>)| {
+            let Judged { review, before, lapses } = judged?;
+            Some(Finding { image, workloads, review, before, lapses })
         };
         running.images.into_iter().zip(reviews).filter_map(finding).collect()
     }
 
     /// The verdict that counts, and the one before it, of one moment as far as that can be: what
     /// changes meanwhile is not the candidates' doing.
-    async fn review(&self, image: &Image) -> (Option<ImageReview>, Option<ImageReview>) {
+    async fn review(&self, image: &Image) -> Option<Judged> {
         let review = async |reviewer| {
             one::review(reviewer, &image.namespace, &image.image, self.timeout).await.pop()
         };
         let present = review(&self.present).await;
-        match &self.candidate {
-            None => (present, None),
-            Some(candidate) => (review(candidate).await, present),
-        }
+        let (counts, review, before) = match &self.candidate {
+            None => (&self.present, present, None),
+            Some(candidate) => (candidate, review(candidate).await, present),
+        };
+        let review = review?;
+        // At once, while its evidence is at hand.
+        let lapses = forecast::lapses(counts, &review);
+        Some(Judged { review, before, lapses })
     }
+}
+
+struct Judged {
+    review: ImageReview,
+    before: Option<ImageReview>,
+    lapses: BTreeSet<Lapse>,
 }
 
 #[cfg(test)]

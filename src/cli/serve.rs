@@ -2,6 +2,7 @@
 
 mod keeping;
 mod pulls;
+mod traces;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -27,7 +28,7 @@ use crate::metadata::MemoryStore;
 use crate::review::Reviewer;
 use crate::server::{Readiness, ServeConfig, Server};
 use crate::snapshot::Snapshot;
-use crate::telemetry::{self, DecisionLog, Format, Lines, Metrics};
+use crate::telemetry::{self, DecisionLog, Format, Lines, Metrics, Traces};
 use crate::watch::Watch;
 use keeping::KeepingArgs;
 
@@ -76,6 +77,8 @@ pub(super) struct Args {
     /// What is logged: info, debug, or target=level, joined by commas
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: String,
+    #[command(flatten)]
+    traces: traces::TraceArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -97,7 +100,16 @@ pub(super) async fn run(args: Args) -> Exit {
         Ok(lines) => lines,
         Err(error) => return complain(&format!("the log cannot be written: {error}")),
     };
-    let served = serve(args, &lines).await;
+    let served = match args.traces.start(args.keeping.identity()) {
+        Ok(traces) => {
+            let served = serve(args, &lines, traces.as_ref()).await;
+            if let Some(traces) = traces {
+                traces.end().await;
+            }
+            served
+        }
+        Err(problems) => Err(problems),
+    };
     lines.flush(FLUSH);
     match served {
         Ok(()) => Exit::Done,
@@ -105,11 +117,14 @@ pub(super) async fn run(args: Args) -> Exit {
     }
 }
 
-async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
-    telemetry::init(args.log_format, &args.log, lines).map_err(one)?;
+async fn serve(args: Args, lines: &Lines, traces: Option<&Traces>) -> Result<(), Vec<String>> {
+    telemetry::init_with(args.log_format, &args.log, lines, traces).map_err(one)?;
     let mut registry = Registry::with_prefix("countersign");
     let metrics = Metrics::register(&mut registry);
     Metrics::watch_lines(&mut registry, lines);
+    if let Some(traces) = traces {
+        traces.register(&mut registry);
+    }
 
     let namespace = args.cluster.system_namespace.as_deref().filter(|_| args.cluster.kubernetes);
     let keeping = args.keeping.clone().checked(namespace)?;
@@ -120,22 +135,24 @@ async fn serve(args: Args, lines: &Lines) -> Result<(), Vec<String>> {
         false => None,
     };
     let keeping = keeping.prepare(client.as_ref(), &readiness, &metrics)?;
-    let Source { reviewer, latest, following } = match &client {
-        Some(client) if args.cluster.kubernetes => {
-            from_cluster(&args, client, keeping.holds(), &readiness, &metrics)
-        }
-        _ => from_files(&args, client.as_ref())?,
-    };
-    Metrics::watch_repositories(&mut registry, reviewer.repositories());
-    let deadline = Duration::from_secs(args.deadline);
-    let settings = Settings { templates: args.templates, deadline, ..Settings::new(kinds) };
-    let log = DecisionLog::new(lines.clone());
     let (events, telling) = client
         .as_ref()
         .zip(args.keeping.identity())
         .filter(|_| args.cluster.kubernetes)
         .map(|(client, identity)| Events::new(client.clone(), identity, &metrics))
         .unzip();
+    let Source { reviewer, latest, following } = match &client {
+        Some(client) if args.cluster.kubernetes => {
+            let cluster = cluster(&args, client, &metrics).with_events(events.clone());
+            from_cluster(&args, client, cluster, keeping.holds(), &readiness)
+        }
+        _ => from_files(&args, client.as_ref())?,
+    };
+    Metrics::watch_repositories(&mut registry, reviewer.repositories());
+    Metrics::watch_state(&mut registry, &readiness, &keeping.holds(), &reviewer);
+    let deadline = Duration::from_secs(args.deadline);
+    let settings = Settings { templates: args.templates, deadline, ..Settings::new(kinds) };
+    let log = DecisionLog::new(lines.clone());
     let admission = Admission::new(reviewer, settings, metrics.clone(), log).with_events(events);
     let admission = Arc::new(admission);
     let resources = latest.map(|latest| admission::resources_router(admission.clone(), latest));
@@ -192,22 +209,22 @@ fn from_files(args: &Args, client: Option<&Client>) -> Result<Source, Vec<String
     Ok(Source { reviewer, latest: None, following })
 }
 
+fn cluster(args: &Args, client: &Client, metrics: &Metrics) -> Cluster {
+    let settings = cluster::Settings {
+        system_namespace: args.cluster.system_namespace.clone().unwrap_or_default(),
+        stale_after: Duration::from_secs(args.cluster.watch_stale_after),
+        registries: args.review.registries(),
+    };
+    Cluster::new(client.clone(), settings, metrics)
+}
+
 fn from_cluster(
     args: &Args,
     client: &Client,
+    cluster: Cluster,
     leads: watch::Receiver<bool>,
     readiness: &Readiness,
-    metrics: &Metrics,
 ) -> Source {
-    let cluster = Cluster::new(
-        client.clone(),
-        cluster::Settings {
-            system_namespace: args.cluster.system_namespace.clone().unwrap_or_default(),
-            stale_after: Duration::from_secs(args.cluster.watch_stale_after),
-            registries: args.review.registries(),
-        },
-        metrics,
-    );
     let memory = MemoryStore::in_cluster(cluster.checkpoints());
     let reviewer = args.review.reviewer_with(Snapshot::default(), memory);
     let reviewer = reviewer.with_pull_secrets(args.pulls.pull_secrets(client));

@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod checkpoints;
 pub mod events;
+mod forecast;
 mod freshness;
 pub mod lease;
 mod namespaces;
@@ -37,6 +38,7 @@ use crate::review::Reviewer;
 use crate::server::Readiness;
 use crate::telemetry::Metrics;
 use checkpoints::Checkpoints;
+use events::Events;
 use freshness::Heard;
 use resources::{Changes, Place};
 use watch::Follow;
@@ -101,6 +103,7 @@ pub struct Cluster {
     secrets: Arc<Heard>,
     namespaces: Arc<Heard>,
     checkpoints: Arc<Checkpoints>,
+    events: Option<Events>,
 }
 
 impl Cluster {
@@ -125,7 +128,14 @@ impl Cluster {
             secrets,
             namespaces,
             checkpoints: Arc::new(checkpoints),
+            events: None,
         }
+    }
+
+    /// Tells by events, too, what is about to expire.
+    #[must_use]
+    pub fn with_events(self, events: Option<Events>) -> Self {
+        Self { events, ..self }
     }
 
     /// What is remembered of repositories in the cluster.
@@ -154,7 +164,8 @@ impl Cluster {
         let changes = Changes::new(Arc::clone(&self.view.freshness));
         let (statuses, due) = tokio::sync::watch::channel(Arc::default());
         let place =
-            Place::new(reviewer, Arc::clone(&self.latest), self.settings.registries.clone());
+            Place::new(reviewer, Arc::clone(&self.latest), self.settings.registries.clone())
+                .with_events(self.events.clone());
         let writing = async {
             status::write(self.client.clone(), due, leads).await;
             // Nobody leads any more: what is read still counts.

@@ -14,8 +14,10 @@ use kube::runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use super::events::Events;
+use super::forecast::{Forecast, Teller};
 use super::freshness::Freshness;
 use super::status::{self, Key, Verdict, Write};
 use super::store::{Store, map};
@@ -28,6 +30,9 @@ use crate::snapshot::Snapshot;
 
 /// How long changes are gathered after the first, so that a burst costs one compilation.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// How often is looked what expires, while nothing else changes.
+const LOOK_AHEAD: Duration = Duration::from_secs(10);
 
 /// A TrustPolicy or TrustSource as the API server has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,10 +166,18 @@ impl Changes {
         Some(Input { resources, generations })
     }
 
-    fn due(&self, verdicts: &BTreeMap<Key, Verdict>, now: &Time) -> Vec<Write> {
+    /// The statuses to write, and what is told of sources beside them.
+    fn due(&self, verdicts: &BTreeMap<Key, Verdict>, place: &mut Place) -> Vec<Write> {
+        let (forecasts, now) = (place.forecasts(), status::now());
         let watched = self.watched();
-        let policies = due(Kind::Policy, &watched.policies, verdicts, now);
-        policies.chain(due(Kind::Source, &watched.sources, verdicts, now)).collect()
+        let sources = watched.sources.held();
+        place.teller.tell(&forecasts, |name| Some(sources.get(name)?.uid.clone()));
+        let policies = due(Kind::Policy, &watched.policies, |key| verdicts.get(key).cloned(), &now);
+        let source = |key: &Key| {
+            let forecast = forecasts.get(&key.1).cloned().unwrap_or(Forecast::Unknown);
+            Some(verdicts.get(key)?.with(forecast))
+        };
+        policies.chain(due(Kind::Source, &watched.sources, source, &now)).collect()
     }
 
     /// A snapshot is in place; what has changed since it was begun has its own turn.
@@ -184,7 +197,17 @@ impl Changes {
     ) {
         let mut verdicts = BTreeMap::new();
         loop {
-            self.changed.notified().await;
+            if timeout(LOOK_AHEAD, self.changed.notified()).await.is_err() {
+                let due = self.due(&verdicts, &mut place);
+                statuses.send_if_modified(|former| {
+                    let changed = **former != due;
+                    if changed {
+                        *former = Arc::new(due);
+                    }
+                    changed
+                });
+                continue;
+            }
             sleep(GATHER).await;
             if let Some(input) = self.to_compile() {
                 let compile = place.compile;
@@ -201,7 +224,7 @@ impl Changes {
                     }
                 }
             }
-            statuses.send_replace(Arc::new(self.due(&verdicts, &status::now())));
+            statuses.send_replace(Arc::new(self.due(&verdicts, &mut place)));
         }
     }
 }
@@ -238,13 +261,13 @@ fn generations<S: PartialEq>(
 fn due<S: PartialEq>(
     kind: Kind,
     store: &Store<Object<S>>,
-    verdicts: &BTreeMap<Key, Verdict>,
+    verdict: impl Fn(&Key) -> Option<Verdict>,
     now: &Time,
 ) -> impl Iterator<Item = Write> {
     store.held().iter().filter_map(move |(name, object)| {
         let key = (kind, name.clone());
-        let verdict = verdicts.get(&key)?;
-        status::due(key, object, verdict, now)
+        let verdict = verdict(&key)?;
+        status::due(key, object, &verdict, now)
     })
 }
 
@@ -287,6 +310,7 @@ pub(super) struct Place {
     compile: fn(Input) -> Output,
     /// The problems that have been logged.
     told: Vec<Problem>,
+    teller: Teller,
 }
 
 impl Place {
@@ -297,7 +321,20 @@ impl Place {
         registries: BTreeSet<String>,
     ) -> Self {
         let (compile, told) = (Input::compile, Vec::new());
-        Self { reviewer, latest, registries, compile, told }
+        let teller = Teller::default();
+        Self { reviewer, latest, registries, compile, told, teller }
+    }
+
+    /// The same, which tells by events what is about to expire.
+    pub(super) fn with_events(self, events: Option<Events>) -> Self {
+        Self { teller: Teller::new(events), ..self }
+    }
+
+    /// What this replica can say of the sources whose metadata it has.
+    fn forecasts(&self) -> BTreeMap<String, Forecast> {
+        let sources = self.reviewer.repositories().by_source();
+        let now = Timestamp::now();
+        sources.into_iter().map(|(name, it)| (name, Forecast::of(&it, now))).collect()
     }
 
     fn put(&mut self, output: Output) -> BTreeMap<Key, Verdict> {

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::FIELD_MANAGER;
+use super::forecast::{EXPIRING, Forecast};
 use super::resources::Object;
 use crate::api::{API_VERSION, Kind, Problem};
 
@@ -38,6 +39,8 @@ pub(super) struct Verdict {
     generation: i64,
     /// The first problem's code and text; `None` where there is no problem.
     problem: Option<(&'static str, String)>,
+    /// Of a source, what will be of it.
+    forecast: Option<Forecast>,
 }
 
 impl Verdict {
@@ -50,20 +53,40 @@ impl Verdict {
             }
             (first.code, text.chars().take(MESSAGE_CHARS).collect())
         });
-        Self { generation, problem }
+        Self { generation, problem, forecast: None }
     }
 
-    fn condition(&self, former: Option<&Condition>, now: &Time) -> Condition {
-        let (status, reason, message) = match &self.problem {
-            None => ("True", READY, "it is in force"),
-            Some((code, text)) => ("False", *code, text.as_str()),
+    /// The same with a forecast.
+    pub(super) fn with(&self, forecast: Forecast) -> Self {
+        Self { forecast: Some(forecast), ..self.clone() }
+    }
+
+    /// Every condition, as it is beside the `former` ones.
+    fn conditions(&self, former: &[Condition], now: &Time) -> Vec<Condition> {
+        let ready = match &self.problem {
+            None => ("True", READY, "it is in force".to_owned()),
+            Some((code, text)) => ("False", *code, text.clone()),
         };
-        let since = former.filter(|former| former.status == status);
+        let told = former.iter().find(|condition| condition.type_ == EXPIRING);
+        let forecast = self.forecast.as_ref().map(|forecast| forecast.after(told).words());
+        let forecast = forecast.map(|words| (EXPIRING, words));
+        let all = [Some((READY, ready)), forecast].into_iter().flatten();
+        all.map(|(kind, words)| self.condition(kind, words, former, now)).collect()
+    }
+
+    fn condition(
+        &self,
+        kind: &str,
+        (status, reason, message): (&str, &str, String),
+        former: &[Condition],
+        now: &Time,
+    ) -> Condition {
+        let since = former.iter().find(|it| it.type_ == kind && it.status == status);
         Condition {
-            type_: READY.to_owned(),
+            type_: kind.to_owned(),
             status: status.to_owned(),
             reason: reason.to_owned(),
-            message: message.to_owned(),
+            message,
             observed_generation: Some(self.generation),
             last_transition_time: since.map_or(now, |since| &since.last_transition_time).clone(),
         }
@@ -93,10 +116,10 @@ pub(super) fn due<S>(key: Key, object: &Object<S>, verdict: &Verdict, now: &Time
     if object.generation != verdict.generation {
         return None;
     }
-    let former = object.status.conditions.iter().find(|condition| condition.type_ == READY);
-    let condition = verdict.condition(former, now);
+    let former = &object.status.conditions;
+    let conditions = verdict.conditions(former, now);
     let observed = object.status.observed_generation == Some(verdict.generation);
-    if observed && former == Some(&condition) {
+    if observed && conditions.iter().all(|condition| former.contains(condition)) {
         return None;
     }
     let (kind, name) = &key;
@@ -105,7 +128,7 @@ pub(super) fn due<S>(key: Key, object: &Object<S>, verdict: &Verdict, now: &Time
         "kind": kind.as_str(),
         // A write that was decided on what the object no longer is has to fail.
         "metadata": {"name": name, "uid": object.uid, "resourceVersion": object.version},
-        "status": {"observedGeneration": verdict.generation, "conditions": [condition]},
+        "status": {"observedGeneration": verdict.generation, "conditions": conditions},
     });
     Some(Write { key, seen: object.version.clone(), verdict: verdict.clone(), body })
 }

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use reqwest::dns::Resolve;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span, field};
 use url::{Host, Url};
 
 pub(crate) use address::is_loopback_literal;
@@ -30,7 +31,10 @@ use address::{AddressRules, GuardedResolver, SystemResolver};
 use auth::Authorizer;
 pub use error::{EndpointError, FetchError};
 use exchange::{Exchange, Transport};
+pub(crate) use roots::client_config as tls_client_config;
 pub use roots::read_system_certificates;
+
+use crate::telemetry::{Measures, SPANS, Server, attribute, outcome};
 
 /// A server and what may be used to speak to it.
 #[derive(Debug, Clone)]
@@ -90,6 +94,7 @@ pub struct Answer {
 #[derive(Clone)]
 pub struct Endpoint {
     inner: Arc<Inner>,
+    measured: Option<(Measures, Server)>,
 }
 
 struct Inner {
@@ -120,7 +125,14 @@ impl Endpoint {
         let rules = AddressRules::new(configured_hosts(&config.base, &authorizer));
         let resolver = GuardedResolver::new(rules.clone(), resolver);
         let transport = Transport::new(&config, rules, resolver)?;
-        Ok(Self { inner: Arc::new(Inner { base: config.base, transport, authorizer }) })
+        let inner = Arc::new(Inner { base: config.base, transport, authorizer });
+        Ok(Self { inner, measured: None })
+    }
+
+    /// The same, whose requests count in `measures` as those to a `server`.
+    #[must_use]
+    pub fn measured(self, measures: &Measures, server: Server) -> Self {
+        Self { measured: Some((measures.clone(), server)), ..self }
     }
 
     /// GET. `path_and_query` begins with `/` and is already percent-encoded; a path that URL
@@ -143,9 +155,20 @@ impl Endpoint {
         ask: &Ask<'_>,
     ) -> Result<Answer, FetchError> {
         let url = self.url(path_and_query)?;
-        tokio::time::timeout_at(ask.deadline, self.authorized(method, url, ask))
+        let (begun, span) = (Instant::now(), span(&method, &url));
+        let fetching = self.authorized(method, url, ask).instrument(span.clone());
+        let fetched = tokio::time::timeout_at(ask.deadline, fetching)
             .await
-            .unwrap_or(Err(FetchError::Deadline))
+            .unwrap_or(Err(FetchError::Deadline));
+        span.record("outcome", outcome(&fetched));
+        if let Ok(answer) = &fetched {
+            span.record("http.response.status_code", answer.status);
+            span.record("http.response.body.size", answer.body.len());
+        }
+        if let Some((measures, server)) = &self.measured {
+            measures.fetched(*server, &fetched, begun.elapsed());
+        }
+        fetched
     }
 
     /// Sends with what authorization is known; where that is refused, with a new one, once.
@@ -193,6 +216,23 @@ impl Endpoint {
             Err(FetchError::InvalidPath(path_and_query.to_owned()))
         }
     }
+}
+
+/// The span of a request, with its redirects, token and retries; off where nobody takes spans. No
+/// query, no header: those may hold secrets.
+fn span(method: &Method, url: &Url) -> Span {
+    tracing::info_span!(
+        target: SPANS,
+        "fetch",
+        otel.kind = "client",
+        http.request.method = method.as_str(),
+        server.address = url.host_str(),
+        server.port = url.port_or_known_default(),
+        url.path = attribute(url.path()),
+        outcome = field::Empty,
+        http.response.status_code = field::Empty,
+        http.response.body.size = field::Empty,
+    )
 }
 
 /// Only a status from 200 to 299 is an answer.

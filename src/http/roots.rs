@@ -29,7 +29,7 @@ pub fn read_system_certificates() {
 }
 
 /// TLS for HTTP/2 and HTTP/1.1 that trusts the system's authorities, and those of `ca_pem`.
-pub(super) fn client_config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, EndpointError> {
+pub(crate) fn client_config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, EndpointError> {
     let mut roots = SYSTEM.clone();
     if let Some(pem) = ca_pem {
         let bad =

@@ -1,11 +1,14 @@
 //! How the sets at hand are, for metrics.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Shared;
+use super::set::Set;
 
 /// How updates ended, and the state of the sets at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,107 @@ pub struct Figures {
     /// How long ago the last complete update of a set in use began, of that for which it is
     /// longest; zero where none is in use.
     pub oldest: Duration,
+}
+
+/// A role, as far as it can be told in a label: the names of delegations are their authors'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RoleKind {
+    /// `root`.
+    Root,
+    /// `timestamp`.
+    Timestamp,
+    /// `snapshot`.
+    Snapshot,
+    /// `targets`.
+    Targets,
+    /// Any role that is delegated to.
+    Delegation,
+}
+
+impl RoleKind {
+    /// The kind of the role of this name.
+    pub fn of(role: &str) -> Self {
+        match role {
+            "root" => Self::Root,
+            "timestamp" => Self::Timestamp,
+            "snapshot" => Self::Snapshot,
+            "targets" => Self::Targets,
+            _ => Self::Delegation,
+        }
+    }
+
+    /// As in labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Timestamp => "timestamp",
+            Self::Snapshot => "snapshot",
+            Self::Targets => "targets",
+            Self::Delegation => "delegation",
+        }
+    }
+
+    /// Whether a server signs it anew by itself, over and over. Notary's does so only when the old
+    /// one has ended, so that it is about to end tells nothing.
+    pub fn is_signed_by_servers(self) -> bool {
+        matches!(self, Self::Timestamp | Self::Snapshot)
+    }
+}
+
+/// When a role of a repository expires.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Expiry {
+    /// Then.
+    pub at: Timestamp,
+    /// `registry/repository`.
+    pub repository: String,
+    /// The role's name.
+    pub role: String,
+}
+
+/// The sets at hand of one source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OfSource {
+    /// Sets in use.
+    pub in_use: u64,
+    /// Sets in use whose last update failed.
+    pub failing: u64,
+    /// How long ago the last complete update of a set in use began, of that for which it is
+    /// longest; zero where none is in use.
+    pub oldest: Duration,
+    /// How old a set may be and answer.
+    pub refuse_after: Duration,
+    /// The earliest expiry of each kind of role in a set in use.
+    pub expiries: BTreeMap<RoleKind, Timestamp>,
+    /// What expires first of the sets in use, unless somebody signs: roles that people sign, and
+    /// others where updates fail. None where a server is seen to sign.
+    pub next: Option<Expiry>,
+}
+
+impl OfSource {
+    fn add(&mut self, set: &Set, now: Instant) {
+        self.refuse_after = set.attention.source().refuse_after;
+        if !set.attention.is_in_use(now) {
+            return;
+        }
+        let fails = set.failures() > 0;
+        self.in_use += 1;
+        self.failing += u64::from(fails);
+        self.oldest = self.oldest.max(set.age(now));
+        for (role, at) in &set.expiries {
+            let kind = RoleKind::of(role);
+            let earliest = self.expiries.entry(kind).or_insert(*at);
+            *earliest = (*earliest).min(*at);
+            let counts = fails || !kind.is_signed_by_servers();
+            let is_next = |next: &Expiry| {
+                (*at, &*set.live.repository, &**role) < (next.at, &*next.repository, &*next.role)
+            };
+            if counts && self.next.as_ref().is_none_or(is_next) {
+                let (repository, role) = (set.live.repository.clone(), role.clone());
+                self.next = Some(Expiry { at: *at, repository, role });
+            }
+        }
+    }
 }
 
 /// How updates ended.
@@ -84,5 +188,14 @@ impl Shared {
             figures.oldest = figures.oldest.max(set.age(now));
         }
         figures
+    }
+
+    pub(super) fn by_source(&self) -> BTreeMap<String, OfSource> {
+        let now = Instant::now();
+        let mut sources: BTreeMap<String, OfSource> = BTreeMap::new();
+        for (_, set) in &self.sets {
+            sources.entry(set.attention.source().name.clone()).or_default().add(&set, now);
+        }
+        sources
     }
 }

@@ -7,8 +7,9 @@ mod memory;
 mod notary;
 mod refresh;
 mod set;
+mod span;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,15 +17,17 @@ use countersign_verify::notary::{Memory, Repository};
 use countersign_verify::outcome::{Refusal, Unavailable};
 use moka::sync::Cache;
 use tokio::time::{Instant, timeout};
+use tracing::{Instrument as _, Span};
 use url::Url;
 
 use crate::api::{Connection, Source};
 use crate::clock::Clock;
 use crate::http::{Basic, Endpoint, EndpointConfig, EndpointError};
 use crate::singleflight::SingleFlight;
+use crate::telemetry::{Asker, Cached, Measures, Server, computing};
 
 use figures::Counts;
-pub use figures::Figures;
+pub use figures::{Expiry, Figures, OfSource, RoleKind};
 use gate::Gate;
 pub use memory::{MemoryError, MemoryStore};
 pub(crate) use memory::{Place, Remembered};
@@ -88,6 +91,7 @@ struct Shared {
     memory: MemoryStore,
     gate: Gate,
     counts: Counts,
+    measures: Measures,
     clock: Arc<Clock>,
 }
 
@@ -99,6 +103,16 @@ impl Repositories {
 
     /// The same, with about so many bytes of memory for the sets at hand.
     pub fn keeping(bytes: u64, memory: MemoryStore, clock: Arc<Clock>) -> Self {
+        Self::measured(bytes, memory, clock, Measures::default())
+    }
+
+    /// The same, which counts in `measures`.
+    pub fn measured(
+        bytes: u64,
+        memory: MemoryStore,
+        clock: Arc<Clock>,
+        measures: Measures,
+    ) -> Self {
         let weight = |_: &Key, set: &Arc<Set>| set.weight();
         let shared = Shared {
             sets: Cache::builder().max_capacity(bytes).weigher(weight).build(),
@@ -108,6 +122,7 @@ impl Repositories {
             memory,
             gate: Gate::default(),
             counts: Counts::default(),
+            measures,
             clock,
         };
         Self { shared: Arc::new(shared) }
@@ -116,11 +131,15 @@ impl Repositories {
     /// The repository's metadata where it is at hand, unexpired, and recent enough or not to be
     /// had anew at the moment. No I/O. Whoever asks keeps it fresh.
     pub fn current(&self, live: &Live) -> Option<Arc<Repository>> {
-        let set = self.shared.sets.get(&live.key())?;
+        let set = self.shared.sets.get(&live.key());
         let now = Instant::now();
-        set.attention.is_paid(&live.source, now);
-        set.is_current(&live.source, now, self.shared.clock.now())
-            .then(|| Arc::clone(&set.repository))
+        let current = set.and_then(|set| {
+            set.attention.is_paid(&live.source, now);
+            set.is_current(&live.source, now, self.shared.clock.now())
+                .then(|| Arc::clone(&set.repository))
+        });
+        self.shared.measures.looked_up(Cached::Metadata, current.is_some());
+        current
     }
 
     /// Fetches and verifies the repository's metadata. Callers at the same time share one update,
@@ -131,8 +150,11 @@ impl Repositories {
             return answer;
         }
         let shared = Arc::clone(&self.shared);
-        let wanted = live.clone();
-        let update = move || async move { shared.asked(&wanted).await };
+        let (wanted, asker) = (live.clone(), Asker::current());
+        let update = move || async move {
+            let span = asker.asks(span::update(&wanted, false));
+            shared.asked(&wanted).instrument(span).await
+        };
         let update = self.shared.flights.run(live.key(), update);
         let done = match self.without_update(live) {
             None => update.await,
@@ -160,6 +182,16 @@ impl Repositories {
     /// How the sets at hand are.
     pub fn figures(&self) -> Figures {
         self.shared.figures()
+    }
+
+    /// How the sets at hand are, by the names of their sources.
+    pub fn by_source(&self) -> BTreeMap<String, OfSource> {
+        self.shared.by_source()
+    }
+
+    /// Where fetches, updates and looks into memory are counted.
+    pub fn measures(&self) -> &Measures {
+        &self.shared.measures
     }
 }
 
@@ -203,14 +235,22 @@ impl Shared {
     async fn renew(self: &Arc<Self>, live: &Live) -> Result<Arc<Repository>, Refusal> {
         let (begun, _running) = (Instant::now(), self.counts.begun());
         let before = self.sets.get(&live.key());
-        match self.fetch(live, before.as_deref(), begun + UPDATE_TIMEOUT).await {
+        let fetching = self.fetch(live, before.as_deref(), begun + UPDATE_TIMEOUT);
+        let (fetched, computed) = computing(fetching).await;
+        let ended = |outcome| {
+            self.measures.updated(outcome, begun.elapsed(), computed);
+            Span::current().record("outcome", outcome);
+        };
+        match fetched {
             Ok(Fetched::New(new)) if new.repository.is_complete() => {
+                ended("updated");
                 self.counts.updated();
                 let repository = Arc::new(new.repository);
                 self.put(live, Arc::clone(&repository), Arc::new(new.files), begun);
                 Ok(repository)
             }
             Ok(Fetched::Unchanged(set)) => {
+                ended("unchanged");
                 self.counts.unchanged();
                 self.put(live, Arc::clone(&set.repository), Arc::clone(&set.files), begun);
                 Ok(Arc::clone(&set.repository))
@@ -218,6 +258,7 @@ impl Shared {
             // A role that could not be fetched may be there for the next review.
             Ok(Fetched::New(new)) => {
                 let cause = "a delegated role could not be read";
+                ended("failed");
                 self.failed(live, "SourceUnavailable", cause);
                 if let Some(Ok(older)) = self.without_update(live) {
                     return Ok(older);
@@ -227,6 +268,7 @@ impl Shared {
                 answer
             }
             Err(refusal) => {
+                ended("failed");
                 self.failed(live, refusal.code(), &cause(&refusal));
                 let answer = self.without_update(live).unwrap_or(Err(refusal));
                 if answer.is_err() {
@@ -239,6 +281,8 @@ impl Shared {
 
     fn failed(&self, live: &Live, code: &'static str, cause: &str) {
         self.counts.failed();
+        Span::current().record("code", code);
+        self.measures.update_failed(&live.source.name, code);
         let set = self.sets.get(&live.key());
         let is_news = set.is_none_or(|set| set.failed(Instant::now(), code));
         let (source, repository) = (&live.source.name, &live.repository);
@@ -341,8 +385,11 @@ impl Shared {
     fn endpoint(&self, live: &Live) -> Result<Endpoint, Unavailable> {
         let source = &live.source;
         self.endpoints
-            .try_get_with(source.fingerprint, || endpoint(&source.url, &source.connection))
-            .map_err(|error| unavailable(live, &error))
+            .try_get_with(source.fingerprint, || {
+                let endpoint = endpoint(&source.url, &source.connection)?;
+                Ok(endpoint.measured(&self.measures, Server::Source))
+            })
+            .map_err(|error: Arc<EndpointError>| unavailable(live, &error))
     }
 }
 

@@ -11,10 +11,12 @@ use countersign_verify::outcome::{Denial, Refusal, Unavailable};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::Live;
 use super::set::{Kept, Set};
 use crate::http::{Ask, Endpoint, FetchError};
+use crate::telemetry::SPANS;
 
 const ROOT: &str = "root";
 const TIMESTAMP: &str = "timestamp";
@@ -109,7 +111,8 @@ impl<'a> Fetch<'a> {
         now: Timestamp,
     ) -> Result<Option<Box<New>>, Refusal> {
         let mut update = Update::new(self.pin, &self.live.repository, memory.clone(), now);
-        let verified = self.verify(&mut update, files).await;
+        let span = tracing::info_span!(target: SPANS, "verify", files = files.len());
+        let verified = self.verify(&mut update, files).instrument(span).await;
         *memory = update.memory().clone();
         let Some(files) = verified? else { return Ok(None) };
         Ok(Some(Box::new(New { repository: update.finish()?, files })))

@@ -5,9 +5,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tracing::Instrument as _;
 
 use super::set::{Attention, Set};
-use super::{Key, Live, Shared, origin};
+use super::{Key, Live, Shared, origin, span};
 
 /// A refresh begins at 60% to 90% of `refreshAfterSeconds`: sets that were read together spread,
 /// and the update has a tenth of the time to end in before a review would have to wait for it.
@@ -69,7 +70,7 @@ async fn refresh(shared: &Arc<Shared>, key: &Key, set: &Set) {
         // A review may have been faster.
         match whole.sets.get(&live.key()) {
             Some(set) if set.complete != seen => Ok(Arc::clone(&set.repository)),
-            _ => whole.renew(&live).await,
+            _ => whole.renew(&live).instrument(span::update(&live, true)).await,
         }
     };
     // The update tells in the log how it ended.

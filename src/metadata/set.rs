@@ -36,6 +36,8 @@ pub(super) struct Set {
     pub(super) live: Live,
     pub(super) repository: Arc<Repository>,
     pub(super) files: Arc<Kept>,
+    /// When each of its verified roles expires.
+    pub(super) expiries: Vec<(String, Timestamp)>,
     /// When its last complete update began.
     pub(super) complete: Instant,
     /// Updates that have failed since.
@@ -68,7 +70,20 @@ impl Set {
     ) -> Self {
         let (failures, last_failure) = (AtomicU32::new(0), Mutex::default());
         let excused = AtomicU64::new(0);
-        Self { live, repository, files, complete, failures, last_failure, excused, attention }
+        let roles = repository.roles();
+        let expiries =
+            roles.filter_map(|role| Some((role.name, role.state.ok()?.expires))).collect();
+        Self {
+            live,
+            repository,
+            files,
+            expiries,
+            complete,
+            failures,
+            last_failure,
+            excused,
+            attention,
+        }
     }
 
     /// The memory that it takes, roughly, in bytes.

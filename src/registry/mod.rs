@@ -19,10 +19,12 @@ use countersign_verify::outcome::Unavailable;
 use moka::Expiry;
 use moka::sync::Cache;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 use url::Url;
 
 use crate::http::{Basic, Endpoint, EndpointConfig};
 use crate::singleflight::SingleFlight;
+use crate::telemetry::{Asker, Cached, Measures, SPANS, Server};
 pub(crate) use credentials::{DockerAuth, DockerConfig};
 use credentials::{DockerConfigs, read_bounded};
 
@@ -54,6 +56,8 @@ pub struct RegistryConfig {
     pub tag_ttl: Duration,
     /// How long a refusal is remembered: short, so that "push, then retry" works.
     pub refused_ttl: Duration,
+    /// Where requests, and looks into what is remembered, are counted.
+    pub measures: Measures,
 }
 
 impl Default for RegistryConfig {
@@ -64,6 +68,7 @@ impl Default for RegistryConfig {
             token_hosts: BTreeMap::new(),
             tag_ttl: Duration::from_secs(10),
             refused_ttl: Duration::from_secs(2),
+            measures: Measures::default(),
         }
     }
 }
@@ -160,7 +165,9 @@ impl Registry {
                 Some(own) => Some(own),
                 None => self.inner.credentials.lookup(image.registry())?.ok()?,
             };
-            self.inner.answers.get(&Question { image: image.clone(), credentials })
+            let answer = self.inner.answers.get(&Question { image: image.clone(), credentials });
+            self.inner.config.measures.looked_up(Cached::Tag, answer.is_some());
+            answer
         })
     }
 
@@ -175,13 +182,16 @@ impl Registry {
         }
         let inner = self.inner.clone();
         let deadline = deadline.max(Instant::now() + LEAST_TIME);
-        let asked = question.clone();
+        let (asked, asker) = (question.clone(), Asker::current());
         let answer = self.inner.flights.run(question, move || async move {
             // It may have been answered between the look above and now.
             if let Some(answer) = inner.answers.get(&asked) {
                 return answer;
             }
-            let answer = inner.fetch(&asked, deadline).await;
+            let span = asker.asks(span(&asked.image));
+            let answer = inner.fetch(&asked, deadline).instrument(span.clone()).await;
+            let code = answer.as_ref().err().map_or("", Unavailable::code);
+            span.record("code", code);
             inner.answers.insert(asked, answer.clone());
             answer
         });
@@ -232,7 +242,8 @@ impl Inner {
             credentials: key.credentials.clone(),
             token_hosts,
         };
-        Endpoint::new(config).map_err(|error| error.to_string())
+        let endpoint = Endpoint::new(config).map_err(|error| error.to_string())?;
+        Ok(endpoint.measured(&self.config.measures, Server::Registry))
     }
 
     async fn ca_pem(&self, registry: &str) -> Result<Option<Vec<u8>>, String> {
@@ -246,6 +257,17 @@ impl Inner {
             Err(error) => Err(format!("{}: {error}", path.display())),
         }
     }
+}
+
+/// The span of a request for what a tag stands for; off where nobody takes spans.
+fn span(image: &Reference) -> Span {
+    tracing::info_span!(
+        target: SPANS,
+        parent: None,
+        "resolve",
+        image = tracing::field::display(image),
+        code = tracing::field::Empty,
+    )
 }
 
 /// What needs no registry: a digest, and the refusal to contact one that nobody named.

@@ -9,6 +9,7 @@ use countersign_verify::outcome::{Refusal, Unavailable};
 use countersign_verify::policy::Authority;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
 
 use super::judge::{self, Plan, named_roles};
 use super::{ImageReview, Request, Reviewer};
@@ -16,6 +17,7 @@ use crate::http::Basic;
 use crate::metadata::Live;
 use crate::registry::{Resolved, without_contact};
 use crate::snapshot::Snapshot;
+use crate::telemetry::SPANS;
 
 type Found = Result<Resolved, Unavailable>;
 /// The credentials of who asks; none where the installation's count.
@@ -91,10 +93,19 @@ impl Reviewer {
         if tags.is_empty() && repositories.is_empty() {
             return evidence;
         }
-        let (digests, verified) = tokio::join!(
-            self.resolved(snapshot, request, &tags),
-            join_all(repositories.values().map(|live| self.verified(live, request.deadline))),
+        let span = tracing::info_span!(
+            target: SPANS,
+            "gather",
+            tags = tags.len(),
+            repositories = repositories.len(),
         );
+        let gathering = async {
+            tokio::join!(
+                self.resolved(snapshot, request, &tags),
+                join_all(repositories.values().map(|live| self.verified(live, request.deadline))),
+            )
+        };
+        let (digests, verified) = gathering.instrument(span).await;
         evidence.digests.extend(tags.into_iter().cloned().zip(digests));
         for (live, verified) in repositories.values().zip(verified) {
             evidence.hold(live, verified);

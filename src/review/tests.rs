@@ -16,13 +16,7 @@ fn reviewer(yaml: &str, unmatched: Action) -> Arc<Reviewer> {
     let compiled = api::load(&[file], Timestamp::now()).expect("policies that compile");
     let clock = Arc::new(Clock::system());
     let repositories = Repositories::new(MemoryStore::in_process(), Arc::clone(&clock));
-    let registry = Registry::new(RegistryConfig {
-        docker_configs: Vec::new(),
-        certs_dir: None,
-        token_hosts: std::collections::BTreeMap::new(),
-        tag_ttl: Duration::from_secs(10),
-        refused_ttl: Duration::from_secs(2),
-    });
+    let registry = Registry::new(RegistryConfig::default());
     let snapshot = Snapshot::new(compiled, &std::collections::BTreeSet::new());
     Arc::new(Reviewer::new(snapshot, repositories, registry, unmatched, clock))
 }

@@ -1,5 +1,6 @@
 //! How metadata is kept fresh, as metrics: read when they are asked for.
 
+use std::collections::BTreeMap;
 use std::fmt::Error;
 
 use prometheus_client::collector::Collector;
@@ -9,7 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use crate::metadata::{Figures, Repositories};
+use crate::metadata::{Figures, OfSource, Repositories};
 
 pub(super) struct Freshness(pub(super) Repositories);
 
@@ -21,37 +22,90 @@ impl std::fmt::Debug for Freshness {
 
 impl Collector for Freshness {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let figures = self.0.figures();
-        let Figures { unchanged, updated, failed, running, in_use, failing, oldest } = figures;
-        let mut updates = encoder.encode_descriptor(
-            "metadata_updates",
-            "Updates of repositories' signed metadata, by how they ended",
-            None,
-            MetricType::Counter,
-        )?;
-        let ends = [("unchanged", unchanged), ("updated", updated), ("failed", failed)];
-        for (outcome, count) in ends {
-            let labels = [("outcome", outcome)];
-            ConstCounter::new(count).encode(updates.encode_family(&labels)?)?;
-        }
-        let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: f64| {
-            let metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-            ConstGauge::new(value).encode(metric)
+        updates(&mut encoder, &self.0.figures())?;
+        let sources = self.0.by_source();
+        let mut gauge = |name: &str, help: &str, unit, value: fn(&OfSource) -> f64| {
+            of_each(&mut encoder, (name, help, unit), &sources, value)
         };
-        let (running, in_use) = (running as f64, in_use as f64);
-        gauge("metadata_updates_in_flight", "Updates under way", None, running)?;
-        gauge("repositories_in_use", "Repositories kept fresh in the background", None, in_use)?;
+        gauge(
+            "repositories_in_use",
+            "Repositories kept fresh in the background",
+            None,
+            |source| source.in_use as f64,
+        )?;
         gauge(
             "repositories_failing",
             "Repositories in use whose last update failed: older metadata answers while it may",
             None,
-            failing as f64,
+            |source| source.failing as f64,
         )?;
         gauge(
             "metadata_age",
             "Time since the last complete update of a repository in use, of the one with the longest",
             Some(&Unit::Seconds),
-            oldest.as_secs_f64(),
-        )
+            |source| source.oldest.as_secs_f64(),
+        )?;
+        gauge(
+            "metadata_refuse_after",
+            "How old metadata may be and answer: the source's refuseAfterSeconds",
+            Some(&Unit::Seconds),
+            |source| source.refuse_after.as_secs_f64(),
+        )?;
+        expiries(&mut encoder, &sources)
     }
+}
+
+fn updates(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> Result<(), Error> {
+    let Figures { unchanged, updated, failed, running, .. } = *figures;
+    let mut updates = encoder.encode_descriptor(
+        "metadata_updates",
+        "Updates of repositories' signed metadata, by how they ended",
+        None,
+        MetricType::Counter,
+    )?;
+    for (outcome, count) in [("unchanged", unchanged), ("updated", updated), ("failed", failed)] {
+        let labels = [("outcome", outcome)];
+        ConstCounter::new(count).encode(updates.encode_family(&labels)?)?;
+    }
+    let in_flight = encoder.encode_descriptor(
+        "metadata_updates_in_flight",
+        "Updates under way",
+        None,
+        MetricType::Gauge,
+    )?;
+    ConstGauge::new(running as f64).encode(in_flight)
+}
+
+fn of_each(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, unit): (&str, &str, Option<&Unit>),
+    sources: &BTreeMap<String, OfSource>,
+    value: fn(&OfSource) -> f64,
+) -> Result<(), Error> {
+    let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    for (name, source) in sources {
+        let labels = [("source", name.as_str())];
+        ConstGauge::new(value(source)).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// Not one series a repository: there may be ten thousand.
+fn expiries(
+    encoder: &mut DescriptorEncoder<'_>,
+    sources: &BTreeMap<String, OfSource>,
+) -> Result<(), Error> {
+    let mut family = encoder.encode_descriptor(
+        "metadata_expiry_timestamp",
+        "When the first role of this kind expires, of the repositories in use, since 1970",
+        Some(&Unit::Seconds),
+        MetricType::Gauge,
+    )?;
+    for (name, source) in sources {
+        for (role, at) in &source.expiries {
+            let labels = [("source", name.as_str()), ("role", role.as_str())];
+            ConstGauge::new(at.as_second() as f64).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -12,87 +12,17 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use tokio::sync::watch;
+
 use super::Lines;
 use super::freshness::Freshness;
+use super::outcomes::{CheckpointOutcome, EventOutcome, Outcome};
+use super::state::State;
 use crate::metadata::Repositories;
-use crate::review::Review;
+use crate::review::{Review, Reviewer};
+use crate::server::Readiness;
 use countersign_verify::outcome::Finding;
 use countersign_verify::policy::Action;
-
-/// What became of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// Let in.
-    Allowed,
-    /// Let in with a warning.
-    Warned,
-    /// Refused.
-    Denied,
-}
-
-impl Outcome {
-    /// As in logs and labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Warned => "warned",
-            Self::Denied => "denied",
-        }
-    }
-}
-
-impl EncodeLabelValue for Outcome {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        EncodeLabelValue::encode(&self.as_str(), encoder)
-    }
-}
-
-/// What became of an event about a refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EventOutcome {
-    /// The API server has it.
-    Written,
-    /// There were too many; the next one of its series counts it.
-    Limited,
-    /// So many waited to be written that nobody looked whether there was an owner to tell.
-    Dropped,
-    /// The API server did not take it.
-    Failed,
-}
-
-impl EncodeLabelValue for EventOutcome {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let value = match self {
-            Self::Written => "written",
-            Self::Limited => "limited",
-            Self::Dropped => "dropped",
-            Self::Failed => "failed",
-        };
-        EncodeLabelValue::encode(&value, encoder)
-    }
-}
-
-/// What became of a TrustCheckpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CheckpointOutcome {
-    /// The API server has newer versions now.
-    Written,
-    /// They could not be written; the update of the repository failed.
-    Failed,
-    /// It was seen deleted: what it said is forgotten.
-    Deleted,
-}
-
-impl EncodeLabelValue for CheckpointOutcome {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let value = match self {
-            Self::Written => "written",
-            Self::Failed => "failed",
-            Self::Deleted => "deleted",
-        };
-        EncodeLabelValue::encode(&value, encoder)
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CheckpointLabel {
@@ -179,6 +109,13 @@ impl Metrics {
             certificate_expiry: Gauge::default(),
             reloads_failed: Counter::default(),
         };
+        // Of what an alert waits for, the first is to be seen as a rise.
+        for outcome in EventOutcome::ALL {
+            drop(inner.events.get_or_create(&EventLabel { outcome }));
+        }
+        for outcome in CheckpointOutcome::ALL {
+            drop(inner.checkpoints.get_or_create(&CheckpointLabel { outcome }));
+        }
         inner.register(registry);
         let build = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The program that runs", Info::new(build));
@@ -190,9 +127,22 @@ impl Metrics {
         registry.register_collector(Box::new(DroppedLines(lines.clone())));
     }
 
-    /// Counts how metadata is kept fresh.
+    /// Counts how metadata is kept fresh, and what that takes.
     pub fn watch_repositories(registry: &mut Registry, repositories: &Repositories) {
+        repositories.measures().register(registry);
         registry.register_collector(Box::new(Freshness(repositories.clone())));
+    }
+
+    /// Tells whether this replica is ready and holds the lease, and how the policies are.
+    pub fn watch_state(
+        registry: &mut Registry,
+        readiness: &Readiness,
+        leads: &watch::Receiver<bool>,
+        reviewer: &Arc<Reviewer>,
+    ) {
+        let (readiness, leads) = (readiness.clone(), leads.clone());
+        let reviewer = Arc::clone(reviewer);
+        registry.register_collector(Box::new(State { readiness, leads, reviewer }));
     }
 
     /// One request was answered. `code` is empty where nothing was refused.

@@ -3,13 +3,27 @@
 mod decision;
 mod freshness;
 mod lines;
+mod measures;
 mod metrics;
+mod outcomes;
+mod state;
+mod traces;
 
 pub use decision::{DecisionLog, DecisionRecord};
 pub use lines::Lines;
-pub use metrics::{CheckpointOutcome, EventOutcome, Metrics, Outcome};
+pub use measures::{Cached, Measures, Server};
+pub(crate) use measures::{computing, outcome};
+pub use metrics::Metrics;
+pub use outcomes::{CheckpointOutcome, EventOutcome, Outcome};
+pub(crate) use traces::{Asker, SPANS, attribute};
+pub use traces::{Traces, TracesError};
 
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::filter::{Directive, EnvFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer, fmt};
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -42,14 +56,34 @@ pub enum InitError {
 /// Sends everything that is traced, and panics, through `lines` to standard error. `filter` is
 /// as `info` or `countersign=debug,info`. Call once; keep `lines` to flush it before exiting.
 pub fn init(format: Format, filter: &str, lines: &Lines) -> Result<(), InitError> {
-    let directives = EnvFilter::try_new(filter).map_err(|error| InitError::Filter {
+    init_with(format, filter, lines, None)
+}
+
+/// The same, and sends spans where there is somewhere to send them to.
+pub fn init_with(
+    format: Format,
+    filter: &str,
+    lines: &Lines,
+    traces: Option<&Traces>,
+) -> Result<(), InitError> {
+    let unread = |reason: &dyn std::fmt::Display| InitError::Filter {
         filter: filter.to_owned(),
-        reason: error.to_string(),
-    })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(directives).with_writer(lines.clone());
-    let done = match format {
-        Format::Json => builder.json().flatten_event(true).try_init(),
-        Format::Text => builder.with_ansi(false).try_init(),
+        reason: reason.to_string(),
+    };
+    // Spans are no lines of the log, and cost nothing where nobody takes them.
+    let no_spans: Directive = format!("{SPANS}=off").parse().map_err(|error| unread(&error))?;
+    let directives = EnvFilter::try_new(filter).map_err(|error| unread(&error))?;
+    let directives = directives.add_directive(no_spans);
+    let registry = tracing_subscriber::registry();
+    let done = match traces {
+        None => registry.with(directives).with(to_lines(format, lines)).try_init(),
+        Some(traces) => {
+            let spans = filter_fn(|it| it.is_span() && it.target() == SPANS);
+            registry
+                .with(to_lines(format, lines).with_filter(directives))
+                .with(traces.layer().with_filter(spans))
+                .try_init()
+        }
     };
     done.map_err(|_| InitError::Twice)?;
     std::panic::set_hook(Box::new(|panic| {
@@ -58,4 +92,15 @@ pub fn init(format: Format, filter: &str, lines: &Lines) -> Result<(), InitError
         tracing::error!(place, panic = message, "a bug: Countersign panicked");
     }));
     Ok(())
+}
+
+fn to_lines<S>(format: Format, lines: &Lines) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let layer = fmt::layer().with_writer(lines.clone());
+    match format {
+        Format::Json => layer.json().flatten_event(true).boxed(),
+        Format::Text => layer.with_ansi(false).boxed(),
+    }
 }

@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 use super::world::{World, signs};
 use super::*;
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 /// [`sound`] with a delegated role.
 fn delegating() -> Repo {
@@ -196,8 +196,8 @@ async fn metrics_tell_how_metadata_is_kept_fresh() {
         "countersign_metadata_updates_total{outcome=\"updated\"} 1\n",
         "countersign_metadata_updates_total{outcome=\"unchanged\"} 1\n",
         "countersign_metadata_updates_in_flight 0",
-        "countersign_repositories_in_use 1",
-        "countersign_repositories_failing 1",
+        "countersign_repositories_in_use{source=\"notary\"} 1",
+        "countersign_repositories_failing{source=\"notary\"} 1",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }

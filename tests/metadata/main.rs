@@ -8,6 +8,8 @@ mod builder;
 #[path = "../../verify/tests/notary/signer.rs"]
 mod signer;
 
+mod documented;
+mod forecast;
 mod freshness;
 mod outages;
 mod server;

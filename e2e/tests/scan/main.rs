@@ -103,6 +103,12 @@ fn a_namespace_is_scanned(cluster: &Cluster) -> Outcome<()> {
     assert_eq!(exit, Some(1), "{json}");
     let summary = json!({"pods": 4, "images": 3, "denied": 2, "warned": 0});
     assert_eq!(json["summary"], summary, "{json}");
+    // The one image that is admitted: by its chain's first expiry, and by the first that people sign.
+    let ends = json["forecast"].as_array().cloned().unwrap_or_default();
+    let ends: Vec<_> = ends.iter().map(|it| (&it["source"], &it["role"], &it["images"])).collect();
+    let [of_servers, of_people] = ["timestamp", "targets"].map(Value::from);
+    let (source, one) = (Value::from(SOURCE), Value::from(1));
+    assert_eq!(ends, [(&source, &of_servers, &one), (&source, &of_people, &one)], "{json}");
     let good = verdict(&json, "shop", &signed.tagged("1.4"))?;
     assert_eq!(
         (&good["admitted"], &good["digest"]),
@@ -123,6 +129,9 @@ fn a_namespace_is_scanned(cluster: &Cluster) -> Outcome<()> {
     let wanted = ["ReplicaSet/web-5c6d", "Unsigned", "payments, release-team: ", "DigestMismatch"];
     contains(&finished, 1, &wanted);
     contains(&finished, 1, &["4 pods, 3 images: 2 would be denied, 0 warned.\n"]);
+    let forecast =
+        ["Could not be admitted again:\n    1 image after 20", "unless targets in TrustSource"];
+    contains(&finished, 1, &forecast);
     assert!(!finished.stdout.contains("api-7d9f"), "what is fine is no row: {finished}");
     let wide = finished.stdout.lines().filter(|line| line.chars().count() > 120).count();
     assert_eq!(wide, 0, "{finished}");

@@ -7,6 +7,7 @@ use countersign_verify::outcome::{Decision, Effect};
 use serde::Serialize;
 
 use super::change::Change;
+use super::forecast::{self, Group, Lapse};
 use super::pods::{Image, Owner, Place};
 use super::table::{Block, table};
 use crate::cli::{Exit, story};
@@ -21,6 +22,8 @@ pub(super) struct Finding {
     pub(super) review: ImageReview,
     /// Its verdict by the cluster's present policies, where others were asked for.
     pub(super) before: Option<ImageReview>,
+    /// What ends its admission, as far as is known.
+    pub(super) lapses: BTreeSet<Lapse>,
 }
 
 /// What a scan found.
@@ -131,6 +134,12 @@ impl Report {
         text
     }
 
+    /// Those of images as pods name them: by their tags they are the same images.
+    fn lapses(&self) -> impl Iterator<Item = &Lapse> {
+        let named = self.findings.iter().filter(|finding| !finding.image.by_tag);
+        named.flat_map(|finding| &finding.lapses)
+    }
+
     fn counts(&self) -> Counts {
         let with = |effect| {
             self.findings.iter().filter(|finding| finding.decision().effect() == effect).count()
@@ -171,6 +180,7 @@ impl Report {
             let names = Vec::from_iter(self.left_out.iter().map(String::as_str)).join(", ");
             let _ = write!(text, " Left out: {names}.");
         }
+        text.push_str(&forecast::text(self.lapses()));
         text.push_str(
             "\nNot seen: workloads without a pod now (CronJobs between runs, ended Jobs, scaled to zero).",
         );
@@ -181,6 +191,7 @@ impl Report {
     pub(super) fn json(&self) -> Json<'_> {
         Json {
             summary: self.counts(),
+            forecast: forecast::groups(self.lapses()),
             left_out_namespaces: &self.left_out,
             images: self.findings.iter().map(image_json).collect(),
         }
@@ -192,7 +203,7 @@ fn heading(change: Change) -> String {
     text[..1].to_uppercase() + &text[1..]
 }
 
-fn number(count: usize, what: &str) -> String {
+pub(super) fn number(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -211,6 +222,8 @@ struct Counts {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Json<'a> {
     summary: Counts,
+    /// How many images could not be admitted again after a time, unless something is signed.
+    forecast: Vec<Group>,
     left_out_namespaces: &'a BTreeSet<String>,
     images: Vec<ImageJson<'a>>,
 }

@@ -74,7 +74,7 @@ fn line(text: &mut String, cells: &[String], widths: &[usize]) {
 }
 
 /// Indented, and on as many lines as its words take.
-fn wrapped(text: &mut String, words: &str) {
+pub(super) fn wrapped(text: &mut String, words: &str) {
     let mut used = 0;
     for word in words.split(' ').filter(|word| !word.is_empty()) {
         let width = word.chars().count();

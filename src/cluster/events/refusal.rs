@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
 
-use crate::api::{is_dns_subdomain, is_namespace};
+use crate::api::{API_VERSION, Kind, is_dns_subdomain, is_namespace};
 use crate::cluster::FIELD_MANAGER;
 
 /// Longest note, in bytes. Source: k8s.io/kubernetes, pkg/apis/core/validation/events.go
@@ -28,6 +28,10 @@ const NAME_BYTES: usize = 200;
 
 /// As many hexadecimal digits tell the events of one owner apart.
 const HASH_DIGITS: usize = 16;
+
+/// Where events about objects without a namespace are. Source: k8s.io/kubernetes,
+/// pkg/apis/core/validation/events.go (`legacyValidateEvent`).
+const CLUSTER_SCOPED: &str = "default";
 
 /// The object that a refused one belongs to, as the refused one says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,11 +70,15 @@ fn made_of(text: &str, most: usize, allowed: fn(char) -> bool) -> bool {
     (1..=most).contains(&text.len()) && text.chars().all(allowed)
 }
 
-/// One refusal, or a warning that only a controller has seen.
+/// One refusal, or a warning that only a controller has seen; or what is to be told of a source.
 #[derive(Debug, Clone)]
 pub struct Refusal {
+    /// Where its event is.
     pub(super) namespace: String,
     pub(super) owner: Owner,
+    /// Whether the owner is in that namespace, rather than in none.
+    namespaced: bool,
+    action: &'static str,
     pub(super) code: &'static str,
     /// What is refused and by whom, as a hash.
     subject: String,
@@ -93,11 +101,21 @@ impl Refusal {
         is_namespace(namespace).then(|| Self {
             namespace: namespace.to_owned(),
             owner,
+            namespaced: true,
+            action: "Admit",
             code,
             subject: Digest::sha256(subject.as_bytes()).to_string(),
             note: note(message),
             at: Timestamp::now(),
         })
+    }
+
+    /// What is to be told of a TrustSource, now, for the reason `code`. The same message is one
+    /// event. `None` where no object has this name and uid.
+    pub fn of_source(name: &str, uid: &str, code: &'static str, message: &str) -> Option<Self> {
+        let owner = Owner::checked(API_VERSION, Kind::Source.as_str(), name, uid)?;
+        let told = Self::new(CLUSTER_SCOPED, owner, code, message, message)?;
+        Some(Self { namespaced: false, action: "Refresh", ..told })
     }
 
     /// The same for every refusal of the same owner and subject for the same reason, on every
@@ -117,7 +135,7 @@ impl Refusal {
             api_version: Some(self.owner.api_version.clone()),
             kind: Some(self.owner.kind.clone()),
             name: Some(self.owner.name.clone()),
-            namespace: Some(self.namespace.clone()),
+            namespace: self.namespaced.then(|| self.namespace.clone()),
             uid: Some(self.owner.uid.clone()),
             ..ObjectReference::default()
         };
@@ -130,7 +148,7 @@ impl Refusal {
             event_time: Some(MicroTime(self.at)),
             type_: Some("Warning".to_owned()),
             reason: Some(self.code.to_owned()),
-            action: Some("Admit".to_owned()),
+            action: Some(self.action.to_owned()),
             note: Some(self.note.clone()),
             regarding: Some(regarding),
             reporting_controller: Some(FIELD_MANAGER.to_owned()),

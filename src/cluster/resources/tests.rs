@@ -213,7 +213,8 @@ async fn k11_what_was_too_old_answers_no_more_before_its_successor_is_in_place()
 fn verdicts_are_on_the_generations_that_were_compiled() {
     let changes = listed(&unwatched());
     let output = changes.to_compile().expect("listed").compile();
-    let due = |changes: &Changes| changes.due(&output.verdicts, &status::now()).len();
+    let (mut place, ..) = place();
+    let mut due = |changes: &Changes| changes.due(&output.verdicts, &mut place).len();
     assert_eq!(due(&changes), 1);
     changes.policy(Event::Apply(policy("p", 2, "2", "r.example/other")));
     assert_eq!(due(&changes), 0, "generation 2 is not compiled yet");

@@ -74,6 +74,49 @@ fn the_time_of_a_transition_changes_with_the_status_only() {
     assert_eq!(written(before("False", "spec.verify: missing"), &verdict), None);
 }
 
+fn expiring(at: &str) -> Forecast {
+    let (repository, role) = ("r.example/api".to_owned(), "targets".to_owned());
+    let expiry = crate::metadata::Expiry { at: at.parse().unwrap(), repository, role };
+    Forecast::Expiring("ExpiresSoon", expiry)
+}
+
+#[test]
+fn a_forecast_stands_beside_ready_and_is_due_when_it_changes_and_once() {
+    let sound = Verdict::new(3, &[]).with(Forecast::Sound);
+    let status = written(Value::Null, &sound).unwrap();
+    let of = |status: &Value, index: usize, field: &str| {
+        status["conditions"][index][field].as_str().unwrap().to_owned()
+    };
+    assert_eq!((of(&status, 0, "type"), of(&status, 0, "status")), ("Ready".into(), "True".into()));
+    assert_eq!(
+        (of(&status, 1, "type"), of(&status, 1, "status")),
+        ("Expiring".into(), "False".into())
+    );
+    assert_eq!(written(status.clone(), &sound), None);
+
+    let soon = Verdict::new(3, &[]).with(expiring("2030-01-05T00:00:00Z"));
+    let told = written(status.clone(), &soon).unwrap();
+    assert_eq!(of(&told, 0, "status"), "True", "it is in force");
+    assert_eq!(
+        (of(&told, 1, "status"), of(&told, 1, "reason")),
+        ("True".into(), "ExpiresSoon".into())
+    );
+    assert!(of(&told, 1, "message").contains("targets of r.example/api"), "{told}");
+    // A second look, later, writes nothing.
+    assert_eq!(written(told.clone(), &soon), None);
+    // A replica that takes the lease and knows nothing takes nothing back, and claims nothing.
+    let unknown = Verdict::new(3, &[]).with(Forecast::Unknown);
+    let taken_over = written(told, &unknown).unwrap();
+    assert_eq!(of(&taken_over, 1, "status"), "Unknown");
+    assert_eq!(written(taken_over.clone(), &unknown), None);
+    assert_eq!(of(&written(taken_over, &sound).unwrap(), 1, "status"), "False");
+    // Where nothing was told, its first review of a source is no reason to write.
+    assert_eq!(written(status.clone(), &unknown), None);
+    assert_eq!(written(written(Value::Null, &unknown).unwrap(), &sound), None);
+    // A policy has no forecast, and one that stands there is somebody else's.
+    assert_eq!(written(status, &Verdict::new(3, &[])), None);
+}
+
 #[test]
 fn a_generation_that_is_not_compiled_yet_has_to_wait() {
     let verdict = Verdict::new(3, &[]);

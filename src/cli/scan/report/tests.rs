@@ -43,7 +43,7 @@ fn finding(review: ImageReview, before: Option<ImageReview>) -> Finding {
     let owner = Owner { kind: "ReplicaSet".to_owned(), name: "api-7d9f".to_owned() };
     let paths = BTreeSet::from(["spec.containers[name=app]".to_owned()]);
     let workloads = BTreeMap::from([(owner, Place { pods: 3, paths, ..Place::default() })]);
-    Finding { image, workloads, review, before }
+    Finding { image, workloads, review, before, lapses: BTreeSet::new() }
 }
 
 fn report(findings: Vec<Finding>) -> Report {
