@@ -2,8 +2,12 @@
 
 mod drive;
 mod mirror;
+mod mirrors;
 #[cfg(test)]
 mod tests;
+mod update;
 
 pub use drive::{Drive, Taken};
 pub use mirror::Mirror;
+pub(super) use mirrors::Mirrors;
+pub(super) use update::{Begin, run};
