@@ -78,7 +78,7 @@ pub struct CheckpointRoot {
 ]))]
 pub struct CheckpointRole {
     /// The role, as timestamp or targets/releases; of a TUF source as its file is named.
-    #[schemars(length(min = 1, max = 768))]
+    #[schemars(length(min = 1, max = 512))]
     pub name: String,
     /// Its version; 0 where none was verified yet under the keys that a newer root or delegating
     /// role lists.

@@ -11,6 +11,7 @@ mod shell;
 #[path = "../../verify/tests/tuf/signer.rs"]
 mod signer;
 
+mod compile;
 mod drive;
 mod server;
 

@@ -129,3 +129,7 @@ pub const SUCCINCT_BITS: u32 = 32;
 /// rules by which the API server keeps checkpoints compare every two of their roles, of which
 /// there may be 128, those included that were seen under other keys.
 pub const REMEMBERED_ROLES: usize = 96;
+
+/// Longest escaped name of a role whose version is remembered across restarts, in bytes, for the
+/// same reason as [`REMEMBERED_ROLES`].
+pub const REMEMBERED_NAME_BYTES: usize = 512;

@@ -128,7 +128,8 @@ impl Update {
         let few = snapshot.content.roles.len() <= limits::REMEMBERED_ROLES;
         for (role, listed) in &snapshot.content.roles {
             let name = file_name(role);
-            if few || role == TARGETS || self.memory.roles.contains_key(&name) {
+            let fits = few && name.len() <= limits::REMEMBERED_NAME_BYTES;
+            if fits || role == TARGETS || self.memory.roles.contains_key(&name) {
                 self.remember(&name, listed.version, &snapshot.signers);
             }
         }
