@@ -13,6 +13,7 @@ mod signer;
 
 mod compile;
 mod drive;
+mod live;
 mod server;
 
 use builder::{Repo, now};
