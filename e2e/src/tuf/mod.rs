@@ -21,7 +21,7 @@
 //! ```
 
 mod edit;
-mod python;
+mod programs;
 mod server;
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 pub use edit::{Bins, Delegation, Keys, Layout, Scheme};
-pub use python::PythonTuf;
+pub use programs::{GoTuf, PythonTuf, RustTuf};
 pub use server::TufServer;
 
 use crate::{Context, Outcome};

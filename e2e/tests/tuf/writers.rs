@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use countersign_e2e::Outcome;
-use countersign_e2e::tuf::{Delegation, Keys, Layout, PythonTuf, Repository, Scheme, Writer};
+use countersign_e2e::tuf::{
+    Delegation, GoTuf, Keys, Layout, PythonTuf, Repository, RustTuf, Scheme, Writer,
+};
 
 use crate::shell::{NAME, Reader, verdict};
 
@@ -64,8 +66,24 @@ fn lives(writer: Arc<dyn Writer>, layout: &Layout) -> Outcome<()> {
     Ok(())
 }
 
+/// Both with consistent snapshots and without.
+fn both_lives(writer: impl Writer + 'static) -> Outcome<()> {
+    let writer: Arc<dyn Writer> = Arc::new(writer);
+    lives(Arc::clone(&writer), &Layout::default())?;
+    lives(writer, &Layout { consistent: false, ..Layout::default() })
+}
+
 #[test]
 fn python_tuf() -> Outcome<()> {
-    lives(Arc::new(PythonTuf), &Layout::default())?;
-    lives(Arc::new(PythonTuf), &Layout { consistent: false, ..Layout::default() })
+    both_lives(PythonTuf)
+}
+
+#[test]
+fn go_tuf() -> Outcome<()> {
+    both_lives(GoTuf)
+}
+
+#[test]
+fn rust_tuf() -> Outcome<()> {
+    both_lives(RustTuf)
 }
