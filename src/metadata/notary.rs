@@ -47,7 +47,7 @@ fn unchanged(set: &Set) -> Fetched {
 /// With a new set, which is kept where it is complete.
 fn new(repository: Repository, files: Kept) -> Fetched {
     let is_complete = repository.is_complete();
-    let answer = Arc::new(Either::Notary(repository));
+    let answer = Arc::new(Either::Notary(Box::new(repository)));
     let keep = is_complete.then(|| Arc::clone(&answer));
     Fetched { answer, keep, files: Arc::new(files), is_unchanged: false }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 #[derive(Debug)]
 pub enum Repository {
     /// A Notary server's.
-    Notary(notary::Repository),
+    Notary(Box<notary::Repository>),
     /// A TUF repository's, as far as lookups have asked for its roles.
     Tuf(tuf::Repository),
 }
