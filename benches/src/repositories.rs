@@ -15,13 +15,12 @@ use base64::prelude::BASE64_STANDARD;
 use countersign_e2e::countersign::{Config, Countersign};
 use countersign_e2e::policies::{Policies, Policy, Source};
 use countersign_e2e::reviews;
-use countersign_e2e::{Failure, Outcome};
+use countersign_e2e::{Failure, Outcome, usage};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::builder::{Repo, digest};
 use crate::load::{Start, Target};
-use crate::machine;
 use crate::report::{Limit, Report};
 use crate::signer::Cert;
 use crate::world::World;
@@ -53,9 +52,9 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     let mut many = notary.countersign(world, "many")?;
     admit(&one, 0..1)?;
     admit(&many, 0..1)?;
-    let before = machine::resident(many.process().pid())?;
+    let before = usage::resident(many.process().pid())?;
     admit(&many, 0..REPOSITORIES)?;
-    let taken = machine::resident(many.process().pid())?.saturating_sub(before);
+    let taken = usage::resident(many.process().pid())?.saturating_sub(before);
     report.value("memory of 1,000 repositories", "MiB", taken as f64 / MIB, Limit::AtMost(64.0));
     thread::sleep(SETTLE);
 

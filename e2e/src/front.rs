@@ -1,5 +1,5 @@
-//! A server in front of a notary-server or a registry that behaves as these do when they are down,
-//! frozen, slow, busy or broken, or lie.
+//! A server in front of a notary-server, a registry or any other one, that behaves as these do when
+//! they are down, frozen, slow, busy or broken, or lie.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -33,6 +33,7 @@ pub mod reviews;
 pub mod serve;
 pub mod token;
 pub mod tools;
+pub mod tuf;
 pub mod usage;
 pub mod webhooks;
 

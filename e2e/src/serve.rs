@@ -1,4 +1,4 @@
-//! Servers that a test writes itself, over TLS.
+//! Servers that a test writes itself, over TLS or not.
 
 use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
@@ -38,11 +38,25 @@ impl Served {
     /// As [`Self::start`], at this place.
     pub fn start_at(place: Place, router: Router, identity: &Identity) -> Outcome<Self> {
         http::install_crypto();
+        Self::behind("https", place, router, Some(identity))
+    }
+
+    /// As [`Self::start`], without TLS.
+    pub fn plain(router: Router) -> Outcome<Self> {
+        Self::behind("http", Place::LOOPBACK, router, None)
+    }
+
+    fn behind(
+        scheme: &str,
+        place: Place,
+        router: Router,
+        identity: Option<&Identity>,
+    ) -> Outcome<Self> {
         let port = place.free_port()?;
         let address = (place.address(), port).into();
-        let url = format!("https://{}:{port}", place.name());
+        let url = format!("{scheme}://{}:{port}", place.name());
         let mut served = Self { address, url, router, door: Door::Closed };
-        served.open(identity)?;
+        served.serve(identity)?;
         Ok(served)
     }
 
@@ -53,7 +67,7 @@ impl Served {
 
     /// The host and port of [`Self::url`].
     pub fn host(&self) -> &str {
-        self.url.trim_start_matches("https://")
+        self.url.trim_start_matches("https://").trim_start_matches("http://")
     }
 
     /// The port of [`Self::url`].
@@ -79,19 +93,32 @@ impl Served {
 
     /// Ends all connections, and serves with this certificate.
     pub fn open(&mut self, identity: &Identity) -> Outcome<()> {
+        self.serve(Some(identity))
+    }
+
+    fn serve(&mut self, identity: Option<&Identity>) -> Outcome<()> {
         self.close();
         let listener = TcpListener::bind(self.address)?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let config =
-            runtime.block_on(RustlsConfig::from_pem_file(&identity.certificate, &identity.key))?;
+        let tls = match identity {
+            Some(Identity { certificate, key, .. }) => {
+                Some(runtime.block_on(RustlsConfig::from_pem_file(certificate, key))?)
+            }
+            None => None,
+        };
         let handle = Handle::new();
         let (ending, router) = (handle.clone(), self.router.clone());
         let thread = thread::spawn(move || {
-            runtime.block_on(async move {
-                if let Ok(server) = axum_server::from_tcp_rustls(listener, config) {
-                    // It ends when the handle says so; a failure shows in its clients.
-                    let _ = server.handle(ending).serve(router.into_make_service()).await;
+            // It ends when the handle says so; a failure shows in its clients.
+            let _ = runtime.block_on(async move {
+                let service = router.into_make_service();
+                match tls {
+                    Some(tls) => {
+                        let server = axum_server::from_tcp_rustls(listener, tls)?;
+                        server.handle(ending).serve(service).await
+                    }
+                    None => axum_server::from_tcp(listener)?.handle(ending).serve(service).await,
                 }
             });
             // What never answers is not waited for.

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use countersign_verify::notary::Repository;
 use countersign_verify::outcome::{Refusal, Unavailable};
 use jiff::Timestamp;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::refresh::LONGEST_BACK_OFF;
-use super::{Live, UPDATE_TIMEOUT};
+use super::{Live, Repository, UPDATE_TIMEOUT};
 use crate::api::Source;
 
 /// A set that a review asked for within this time is in use: it is refreshed in the background.
@@ -70,9 +69,7 @@ impl Set {
     ) -> Self {
         let (failures, last_failure) = (AtomicU32::new(0), Mutex::default());
         let excused = AtomicU64::new(0);
-        let roles = repository.roles();
-        let expiries =
-            roles.filter_map(|role| Some((role.name, role.state.ok()?.expires))).collect();
+        let expiries = expiries(&repository);
         Self {
             live,
             repository,
@@ -83,6 +80,22 @@ impl Set {
             last_failure,
             excused,
             attention,
+        }
+    }
+
+    /// The same with more of the repository loaded.
+    pub(super) fn extended(&self, repository: Arc<Repository>) -> Self {
+        let last_failure = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        Self {
+            live: self.live.clone(),
+            expiries: expiries(&repository),
+            repository,
+            files: Arc::clone(&self.files),
+            complete: self.complete,
+            failures: AtomicU32::new(self.failures()),
+            last_failure: Mutex::new(*last_failure),
+            excused: AtomicU64::new(self.excused.load(Ordering::Relaxed)),
+            attention: Arc::clone(&self.attention),
         }
     }
 
@@ -144,6 +157,11 @@ impl Set {
     fn excused_for(&self) -> Duration {
         Duration::from_millis(self.excused.load(Ordering::Relaxed))
     }
+}
+
+fn expiries(repository: &Repository) -> Vec<(String, Timestamp)> {
+    let roles = repository.roles().into_iter();
+    roles.filter_map(|role| Some((role.name, role.state.ok()?.expires))).collect()
 }
 
 impl Attention {

@@ -64,7 +64,7 @@ pub(super) fn lapses(reviewer: &Reviewer, review: &ImageReview) -> BTreeSet<Laps
     let at_hand = reviewer.evidence_at_hand(review);
     let roles: BTreeMap<&str, Vec<RoleInfo>> = at_hand
         .iter()
-        .map(|(live, repository)| (live.source.name.as_str(), repository.roles().collect()))
+        .map(|(live, repository)| (live.source.name.as_str(), repository.roles()))
         .collect();
     let deciding = review.decision.verdicts.iter().filter(|it| it.action == Action::Deny);
     let of_verdict = |verdict: &PolicyVerdict| -> Vec<Lapse> {

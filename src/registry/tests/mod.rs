@@ -2,6 +2,7 @@
 
 mod answers;
 mod credentials;
+mod manifests;
 mod sharing;
 
 use std::collections::BTreeSet;
