@@ -20,15 +20,39 @@ const GROWTH: u64 = 16 << 20;
 /// Reviews at a time.
 const AT_ONCE: usize = 2;
 
-/// Images of one kind: how many of a step they are, how many a pod has, what they are refused as,
-/// and how each differs from the others of its repository, or in its repository.
-const KINDS: [(usize, usize, &str, fn(usize) -> String); 3] = [
+/// Images of one kind.
+struct Kind {
+    /// How many of a step they are, and how many a pod has.
+    of_a_step: usize,
+    of_a_pod: usize,
+    /// What they are refused as.
+    code: &'static str,
+    /// The image of this number, without its registry.
+    image: fn(usize) -> String,
+}
+
+const KINDS: [Kind; 3] = [
     // Known repository, unknown digest: nothing is asked for.
-    (94_000, 1_000, "Unsigned", |n| format!("{REPOSITORY}@sha256:{n:064x}")),
+    Kind {
+        of_a_step: 94_000,
+        of_a_pod: 1_000,
+        code: "Unsigned",
+        image: |n| format!("{REPOSITORY}@sha256:{n:064x}"),
+    },
     // Repositories that have no pin: an update each, that fails before it asks anybody.
-    (5_800, 200, "RootNotPinned", |n| format!("team-{n}/api@sha256:{n:064x}")),
+    Kind {
+        of_a_step: 5_800,
+        of_a_pod: 200,
+        code: "RootNotPinned",
+        image: |n| format!("team-{n}/api@sha256:{n:064x}"),
+    },
     // Tags that the registry does not have: two requests each.
-    (200, 50, "Unsigned", |n| format!("{REPOSITORY}:t{n}")),
+    Kind {
+        of_a_step: 200,
+        of_a_pod: 50,
+        code: "Unsigned",
+        image: |n| format!("{REPOSITORY}:t{n}"),
+    },
 ];
 
 #[test]
@@ -45,10 +69,10 @@ fn o8_a_million_images_take_no_more_memory_than_half_of_them() -> Outcome<()> {
     let mut memory = Vec::new();
     let begun = Instant::now();
     for step in 0..STEPS {
-        for (count, of_a_pod, code, differs) in KINDS {
+        for Kind { of_a_step, of_a_pod, code, image } in KINDS {
             let host = lab.registry.host().to_owned();
-            let image = move |n: usize| format!("{host}/{}", differs(step * count + n));
-            let pods = (0..count / of_a_pod)
+            let image = move |n: usize| format!("{host}/{}", image(step * of_a_step + n));
+            let pods = (0..of_a_step / of_a_pod)
                 .map(move |pod| pod_of("many", (0..of_a_pod).map(|n| image(pod * of_a_pod + n))));
             let answers = flood.send("/validate?timeout=10s", pods, AT_ONCE)?;
             assert!(answers.only(&[code]), "{answers}");

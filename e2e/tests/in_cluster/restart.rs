@@ -13,7 +13,7 @@ use countersign_e2e::reviews::{deployment, pod};
 use countersign_e2e::{Context, Outcome};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Namespace, SOON, alone};
+use crate::cluster::{Cluster, SOON, alone};
 
 /// The namespace of the Notary server.
 const NOTARY: &str = "notary";
