@@ -1,12 +1,17 @@
 //! Spans of real reviews, as a collector reads them.
 
+use std::fs;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use countersign_e2e::collector::{Collector, Span};
 use countersign_e2e::countersign::{Config, Countersign};
 use countersign_e2e::lab::Lab;
 use countersign_e2e::process::{eventually, free_port};
+use countersign_e2e::registry::{Auth, PASSWORD, Registry, USER};
 use countersign_e2e::{Context as _, Outcome, reviews};
+use serde_json::json;
 
 const REPOSITORY: &str = "payments/api";
 
@@ -88,6 +93,30 @@ fn a_cold_review_is_one_trace_down_to_every_request_and_a_warm_one_is_one_span()
     assert!(!countersign.log()?.contains("server.address"));
     let sent = countersign.probe("/metrics")?;
     assert!(!sent.contains("countersign_spans_exported_total{outcome=\"sent\"} 0\n"), "{sent}");
+    Ok(())
+}
+
+#[test]
+fn no_credentials_are_in_spans() -> Outcome<()> {
+    let mut lab = Lab::start()?;
+    lab.registry = Registry::start_with(&lab.folder("private"), &lab.authority, Auth::Basic)?;
+    let image = lab.trusted(REPOSITORY, "1.4")?;
+    let collector = Collector::start()?;
+    let mut config = sending(&lab, collector.url());
+    let auth = STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    let file = lab.folder("config.json");
+    let auths = json!({lab.registry.host(): {"auth": auth}});
+    fs::write(&file, json!({"auths": auths}).to_string())?;
+    config.docker_config = Some(file);
+    let countersign = Countersign::start(&lab.folder("traced"), &lab.authority, &config)?;
+    countersign.deployment(&image.tagged("1.4"))?.admitted()?;
+    let has_all = |spans: &Vec<Span>| !all(spans, "review").is_empty();
+    let spans = eventually("spans", || Ok(collector.spans()), has_all)?;
+    assert!(!all(&spans, "resolve").is_empty(), "the registry was asked: {spans:?}");
+    let text = format!("{spans:?}");
+    for secret in [PASSWORD, &auth, "Authorization", "Basic "] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
     Ok(())
 }
 

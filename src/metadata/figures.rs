@@ -25,9 +25,6 @@ pub struct Figures {
     pub in_use: u64,
     /// Sets in use whose last update failed.
     pub failing: u64,
-    /// How long ago the last complete update of a set in use began, of that for which it is
-    /// longest; zero where none is in use.
-    pub oldest: Duration,
 }
 
 /// A role, as far as it can be told in a label: the names of delegations are their authors'.
@@ -179,13 +176,11 @@ impl Shared {
             running: count(running),
             in_use: 0,
             failing: 0,
-            oldest: Duration::ZERO,
         };
         let now = Instant::now();
         for (_, set) in self.sets.iter().filter(|(_, set)| set.attention.is_in_use(now)) {
             figures.in_use += 1;
             figures.failing += u64::from(set.failures() > 0);
-            figures.oldest = figures.oldest.max(set.age(now));
         }
         figures
     }

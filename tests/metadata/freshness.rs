@@ -45,7 +45,7 @@ async fn a_set_in_use_is_refreshed_before_it_is_due_by_one_request() {
     let figures = world.repositories.figures();
     assert_eq!((figures.updated, figures.unchanged), (1, refreshes as u64));
     assert_eq!((figures.in_use, figures.failing, figures.failed), (1, 0, 0));
-    assert!(figures.oldest < MINUTE);
+    assert!(world.repositories.by_source()["notary"].oldest < MINUTE);
 }
 
 #[tokio::test(start_paused = true)]

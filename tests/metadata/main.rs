@@ -210,7 +210,14 @@ struct Log;
 impl Log {
     fn start() {
         static START: Once = Once::new();
-        START.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| Self).init());
+        // Spans are no lines of the log, as the program sets it up.
+        START.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_env_filter("info,countersign::span=off")
+                .with_ansi(false)
+                .with_writer(|| Self)
+                .init()
+        });
     }
 
     fn text() -> String {
