@@ -182,6 +182,7 @@ impl Repositories {
         let gone = |key: &Key| !fingerprints.contains(&key.0);
         let keys = self.shared.sets.iter().map(|(key, _)| key).filter(|key| gone(key));
         keys.for_each(|key| self.shared.sets.invalidate(&*key));
+        self.shared.wants.retain(|key| !gone(key));
     }
 
     /// How the sets at hand are.

@@ -39,6 +39,11 @@ impl Wants {
         Ok(())
     }
 
+    /// Forgets what is waited for of all sources but these.
+    pub(super) fn retain(&self, is_there: impl Fn(&Key) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| is_there(key));
+    }
+
     /// What the update that begins now loads: those that have waited longest.
     pub(super) fn take(&self, key: &Key, is_met: impl Fn(&Want) -> bool) -> Vec<Want> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -298,6 +298,21 @@ async fn t6_a_bin_that_a_mirror_forges_is_had_from_the_next() {
 }
 
 #[tokio::test]
+async fn t6_what_is_bad_everywhere_does_not_hide_what_one_mirror_has() {
+    let (one, other) = two_tags();
+    let mut repo = bins(&[(one, "new"), (other, "old")]);
+    // Signed by nobody who may.
+    repo.roles.get_mut(&bin(one)).expect("a bin").signers = vec![signer::Signer::default()];
+    let files = repo.seal();
+    let mut forged = files.clone();
+    forged.roles.insert(bin(other), bins(&[]).seal().roles[&bin(other)].clone());
+    let (bad, good) = (Server::with(&forged).await, Server::with(&files).await);
+    let world = World::new(vec![bad.url(), good.url()], &files, MINUTE);
+    assert_eq!(world.code(one, "new").await, "ThresholdNotMet");
+    assert_eq!(world.code(other, "old").await, "ok");
+}
+
+#[tokio::test]
 async fn t6_t9_a_mirror_that_hangs_or_drips_leaves_the_next_its_time() {
     let files = signing().seal();
     for manner in [Manner::Silent, Manner::Slow] {

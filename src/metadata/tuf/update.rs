@@ -57,18 +57,25 @@ pub(in crate::metadata) async fn run(
     deadline: Instant,
 ) -> (Memory, Result<Repository, Refusal>) {
     let mut memory = remembered.clone();
-    let mut flawed = None;
+    // What is bad in the set at hand need not be good anywhere.
+    let known = begin.at_hand.filter(|_| begin.within).map_or(0, flaws);
+    let mut flawed: Option<(usize, Repository)> = None;
     let mut refused: Option<Refusal> = None;
     for (tried, (number, mirror)) in mirrors.in_turn().enumerate() {
         let until = share(deadline, mirrors.count() - tried);
         let (seen, updated) = attempt(mirror, begin, memory.clone(), until).await;
         memory = memory.merged(seen);
         match updated {
-            Ok(repository) if is_flawless(&repository) => {
-                mirrors.has_served(number);
-                return (memory, Ok(repository));
+            Ok(repository) => {
+                let flaws = flaws(&repository);
+                if flaws <= known {
+                    mirrors.has_served(number);
+                    return (memory, Ok(repository));
+                }
+                if flawed.as_ref().is_none_or(|(fewest, _)| flaws < *fewest) {
+                    flawed = Some((flaws, repository));
+                }
             }
-            Ok(repository) => drop(flawed.get_or_insert(repository)),
             Err(refusal) => {
                 let (source, code) = (begin.source, refusal.code());
                 let (mirror, cause) = (number + 1, cause(&refusal));
@@ -85,7 +92,7 @@ pub(in crate::metadata) async fn run(
         reason: "there is no mirror".to_owned(),
     };
     let refused = || refused.unwrap_or_else(|| none().into());
-    (memory, flawed.ok_or_else(refused))
+    (memory, flawed.map(|(_, repository)| repository).ok_or_else(refused))
 }
 
 async fn attempt(
@@ -109,7 +116,7 @@ async fn attempt(
     (memory, repository)
 }
 
-/// Whether every role that is loaded is good.
-fn is_flawless(repository: &Repository) -> bool {
-    repository.roles().all(|role| role.state.is_ok())
+/// How many roles are bad, or could not be had.
+fn flaws(repository: &Repository) -> usize {
+    repository.roles().filter(|role| role.state.is_err()).count()
 }
