@@ -10,6 +10,7 @@ mod challenge;
 mod error;
 mod exchange;
 mod roots;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -28,8 +29,9 @@ pub(crate) use address::is_loopback_literal;
 use address::{AddressRules, GuardedResolver, SystemResolver};
 use auth::Authorizer;
 pub use error::{EndpointError, FetchError};
-use exchange::{Exchange, Transport};
+use exchange::{Body, Exchange, Reply, Transport};
 pub use roots::read_system_certificates;
+pub use stream::Stream;
 
 /// A server and what may be used to speak to it.
 #[derive(Debug, Clone)]
@@ -142,9 +144,10 @@ impl Endpoint {
         ask: &Ask<'_>,
     ) -> Result<Answer, FetchError> {
         let url = self.url(path_and_query)?;
-        tokio::time::timeout_at(ask.deadline, self.authorized(method, url, ask))
+        tokio::time::timeout_at(ask.deadline, self.authorized(method, url, ask, Body::Read))
             .await
             .unwrap_or(Err(FetchError::Deadline))
+            .map(|reply| reply.answer)
     }
 
     /// Sends with what authorization is known; where that is refused, with a new one, once.
@@ -153,7 +156,8 @@ impl Endpoint {
         method: Method,
         url: Url,
         ask: &Ask<'_>,
-    ) -> Result<Answer, FetchError> {
+        body: Body,
+    ) -> Result<Reply, FetchError> {
         let Inner { transport, authorizer, .. } = &*self.inner;
         let mut exchange = Exchange {
             method,
@@ -163,18 +167,18 @@ impl Endpoint {
             max_bytes: ask.max_bytes,
             deadline: ask.deadline,
         };
-        let answer = transport.run(&exchange).await?;
-        if answer.status != 401 {
-            return success(answer);
+        let reply = transport.send(&exchange, body).await?;
+        if reply.answer.status != 401 {
+            return reply.success();
         }
         authorizer.forget(ask.scope);
-        let authorization = authorizer.answer(transport, &answer.headers, ask).await?;
+        let authorization = authorizer.answer(transport, &reply.answer.headers, ask).await?;
         exchange.authorization = Some(authorization);
-        let answer = transport.run(&exchange).await?;
-        if answer.status == 401 {
+        let reply = transport.send(&exchange, body).await?;
+        if reply.answer.status == 401 {
             authorizer.forget(ask.scope);
         }
-        success(answer)
+        reply.success()
     }
 
     fn url(&self, path_and_query: &str) -> Result<Url, FetchError> {
