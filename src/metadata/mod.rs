@@ -3,10 +3,12 @@
 
 mod figures;
 mod gate;
+mod heavy;
 mod memory;
 mod notary;
 mod refresh;
 mod set;
+pub mod tuf;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -108,6 +108,10 @@ pub const TUF_SNAPSHOT_BYTES: u64 = 2_000_000;
 /// Largest TUF 1.0 targets file read, in bytes. Source: python-tuf (`targets_max_length`).
 pub const TUF_TARGETS_BYTES: u64 = 5_000_000;
 
+/// Largest sum of the files of one TUF 1.0 repository that is kept, in bytes: 100,000 targets in
+/// 16,384 hashed bins are some 40 MB when all of them are loaded.
+pub const TUF_REPOSITORY_BYTES: u64 = 64 << 20;
+
 /// Most delegations that one TUF 1.0 targets file may list: twice the 16,384 hashed bins of the
 /// largest repositories that Rugged writes. [`DELEGATIONS`] bounds how many of them one lookup
 /// visits.
