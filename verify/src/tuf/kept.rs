@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::delegation::Delegations;
 use super::document::{Document, Header, Identity, Listed, RoleKeys, Signed};
+use super::key::Key;
 use super::metadata::{Snapshot, Targets, Timestamp};
 use super::repository::detail;
 use super::update::{InitialRoot, check_version};
@@ -166,4 +167,24 @@ fn open<T>(
             (KeptFile::Signed { detail: detail(&signed, keys, 0), outdated }, Some(signed.content))
         }
     }
+}
+
+/// The keys in a root or targets file that count nothing, because their type, scheme and value are
+/// not those of any known kind: their ids and what they say that they are. None where the file
+/// cannot be read.
+pub fn unknown_keys(bytes: &[u8]) -> Vec<String> {
+    let Ok(document) = Document::read(TARGETS, bytes, limits::TUF_TARGETS_BYTES) else {
+        return Vec::new();
+    };
+    let signed = document.signed();
+    let below = signed.optional("delegations").ok().flatten();
+    let tables = [Some(signed), below].into_iter().flatten();
+    let tables = tables.filter_map(|node| node.optional("keys").ok().flatten()?.members().ok());
+    let keys =
+        tables.flatten().filter(|(_, key)| !Key::read(*key).is_ok_and(|key| key.is_usable()));
+    keys.map(|(id, key)| {
+        let said = |member| key.get(member).and_then(|it| it.string()).unwrap_or("nothing");
+        format!("{id} ({} by {})", said("keytype"), said("scheme"))
+    })
+    .collect()
 }

@@ -22,7 +22,7 @@ use crate::hash::unhex;
 use crate::image::{Digest, Reference};
 
 pub use document::Listed;
-pub use kept::{Covers, Kept, KeptDelegation, KeptFile, KeptRole, ReadFile};
+pub use kept::{Covers, Kept, KeptDelegation, KeptFile, KeptRole, ReadFile, unknown_keys};
 pub use repository::{Repository, Target};
 pub use template::{InvalidTemplate, Template};
 pub use update::{Answer, File, InitialRoot, Update};

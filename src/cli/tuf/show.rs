@@ -1,0 +1,132 @@
+//! What the folder holds, for people.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use countersign_verify::limits;
+use countersign_verify::notary::RoleDetail;
+use countersign_verify::outcome::KeyFingerprint;
+use countersign_verify::tuf::{Covers, Kept, KeptDelegation, KeptFile, KeptRole};
+use jiff::Timestamp;
+
+use super::folder::Folder;
+use super::unknown_keys_of;
+
+/// Delegations of one role that are told of though their files are not there: of hashed bins there
+/// are thousands.
+const ABSENT_TOLD: usize = 16;
+
+/// Patterns of one delegation that are told of.
+const PATTERNS_TOLD: usize = 4;
+
+/// Everything that the folder holds, at `now`.
+pub(super) fn text(folder: &Folder, now: Timestamp) -> Result<String, String> {
+    let root = folder.root()?;
+    let read = |role: &str| folder.read(role, limits::TUF_TARGETS_BYTES);
+    let kept = Kept::read(&root, &folder.roles(), &read);
+    let mut text = String::new();
+    let root = KeptFile::Signed { detail: kept.root, outdated: None };
+    for (name, file) in
+        [("root", &root), ("timestamp", &kept.timestamp), ("snapshot", &kept.snapshot)]
+    {
+        let _ = writeln!(text, "{name}{}", file_text(file, now, ""));
+    }
+    role_text(&mut text, &kept.targets, now, "");
+    let files = [read("root"), read("targets")];
+    let files: Vec<&[u8]> = files.iter().flatten().map(Vec::as_slice).collect();
+    let unknown = unknown_keys_of(&files);
+    if !unknown.is_empty() {
+        let _ = writeln!(text, "note:{unknown}");
+    }
+    Ok(text)
+}
+
+/// A role and what is below it, each line indented by `indent`.
+fn role_text(text: &mut String, role: &KeptRole, now: Timestamp, indent: &str) {
+    let below = format!("{indent}  ");
+    let _ = writeln!(text, "{indent}{}{}", shown(&role.name), file_text(&role.file, now, &below));
+    if role.bins > 0 {
+        let here = role.delegations.len();
+        let _ = writeln!(text, "{below}{} bins by the hash of the name, {here} here", role.bins);
+    }
+    let mut left_out = 0;
+    for (place, delegation) in role.delegations.iter().enumerate() {
+        if delegation.role.file == KeptFile::Absent && place >= ABSENT_TOLD {
+            left_out += 1;
+            continue;
+        }
+        let _ = writeln!(text, "{below}delegates {}", delegation_text(delegation));
+        role_text(text, &delegation.role, now, &format!("{below}  "));
+    }
+    if left_out > 0 {
+        let _ = writeln!(text, "{below}and {left_out} delegations more, not here yet");
+    }
+}
+
+fn delegation_text(delegation: &KeptDelegation) -> String {
+    let list = |words: &[String]| {
+        let told: Vec<String> = words.iter().take(PATTERNS_TOLD).map(|it| shown(it)).collect();
+        let more = words.len().saturating_sub(PATTERNS_TOLD);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{more}", told.join(" "))
+    };
+    let covers = match &delegation.covers {
+        Covers::Paths(paths) if paths.is_empty() => "nothing".to_owned(),
+        Covers::Paths(paths) => list(paths),
+        Covers::HashPrefixes(prefixes) => format!("names whose sha256 begins {}", list(prefixes)),
+        Covers::Bin => "its bin".to_owned(),
+    };
+    let ends = if delegation.terminating { ", and the search ends there" } else { "" };
+    let (keys, threshold) = delegation.keys;
+    format!("{covers} to (by {threshold} of {keys} keys{ends})")
+}
+
+fn file_text(file: &KeptFile, now: Timestamp, indent: &str) -> String {
+    match file {
+        KeptFile::Absent => "  not here yet".to_owned(),
+        KeptFile::Bad(denial) => format!("  BAD: {denial}; the next refresh ignores it"),
+        KeptFile::Signed { detail, outdated } => {
+            let mut text = format!("  version {}, {}", detail.version, until(detail.expires, now));
+            if detail.entries > 0 {
+                let _ = write!(text, ", {} targets", detail.entries);
+            }
+            if let Some(denial) = outdated {
+                let _ = write!(text, "\n{indent}  OUTDATED: {denial}");
+            }
+            text.push_str(&keys_text(detail, indent));
+            text
+        }
+    }
+}
+
+fn keys_text(detail: &RoleDetail, indent: &str) -> String {
+    let mut text =
+        format!("\n{indent}  {} of {} keys must sign", detail.threshold, detail.keys.len());
+    let line = |key: &KeyFingerprint, signers: &BTreeSet<KeyFingerprint>| {
+        let signed = if signers.contains(key) { "signed" } else { "      " };
+        format!("\n{indent}  {signed}  {key}")
+    };
+    text.extend(detail.keys.iter().map(|key| line(key, &detail.signers)));
+    text
+}
+
+/// When a file expires, and how far that is.
+fn until(expires: Timestamp, now: Timestamp) -> String {
+    let seconds = expires.duration_since(now).as_secs();
+    let distance = match seconds.unsigned_abs() {
+        seconds @ 0..=119 => format!("{seconds} seconds"),
+        seconds @ 120..=7_199 => format!("{} minutes", seconds / 60),
+        seconds @ 7_200..=172_799 => format!("{} hours", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
+    };
+    if expires <= now {
+        format!("EXPIRED {expires}, {distance} ago")
+    } else {
+        format!("expires {expires}, in {distance}")
+    }
+}
+
+/// A name as a terminal may see it.
+fn shown(name: &str) -> String {
+    name.escape_debug().to_string()
+}
