@@ -1,11 +1,9 @@
 //! What the folder holds, for people.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use countersign_verify::limits;
 use countersign_verify::notary::RoleDetail;
-use countersign_verify::outcome::KeyFingerprint;
 use countersign_verify::tuf::{Covers, Kept, KeptDelegation, KeptFile, KeptRole};
 use jiff::Timestamp;
 
@@ -26,10 +24,9 @@ pub(super) fn text(folder: &Folder, now: Timestamp) -> Result<String, String> {
     let kept = Kept::read(&root, &folder.roles(), &read);
     let mut text = String::new();
     let root = KeptFile::Signed { detail: kept.root, outdated: None };
-    for (name, file) in
-        [("root", &root), ("timestamp", &kept.timestamp), ("snapshot", &kept.snapshot)]
-    {
-        let _ = writeln!(text, "{name}{}", file_text(file, now, ""));
+    let base = [("root", &root), ("timestamp", &kept.timestamp), ("snapshot", &kept.snapshot)];
+    for (name, file) in base {
+        file_text(&mut text, name, file, now, "");
     }
     role_text(&mut text, &kept.targets, now, "");
     let files = [read("root"), read("targets")];
@@ -44,7 +41,7 @@ pub(super) fn text(folder: &Folder, now: Timestamp) -> Result<String, String> {
 /// A role and what is below it, each line indented by `indent`.
 fn role_text(text: &mut String, role: &KeptRole, now: Timestamp, indent: &str) {
     let below = format!("{indent}  ");
-    let _ = writeln!(text, "{indent}{}{}", shown(&role.name), file_text(&role.file, now, &below));
+    file_text(text, &shown(&role.name), &role.file, now, indent);
     if role.bins > 0 {
         let here = role.delegations.len();
         let _ = writeln!(text, "{below}{} bins by the hash of the name, {here} here", role.bins);
@@ -78,36 +75,42 @@ fn delegation_text(delegation: &KeptDelegation) -> String {
     };
     let ends = if delegation.terminating { ", and the search ends there" } else { "" };
     let (keys, threshold) = delegation.keys;
-    format!("{covers} to (by {threshold} of {keys} keys{ends})")
+    format!("{covers} to, by {threshold} of {keys} keys{ends}:")
 }
 
-fn file_text(file: &KeptFile, now: Timestamp, indent: &str) -> String {
-    match file {
-        KeptFile::Absent => "  not here yet".to_owned(),
-        KeptFile::Bad(denial) => format!("  BAD: {denial}; the next refresh ignores it"),
-        KeptFile::Signed { detail, outdated } => {
-            let mut text = format!("  version {}, {}", detail.version, until(detail.expires, now));
-            if detail.entries > 0 {
-                let _ = write!(text, ", {} targets", detail.entries);
-            }
-            if let Some(denial) = outdated {
-                let _ = write!(text, "\n{indent}  OUTDATED: {denial}");
-            }
-            text.push_str(&keys_text(detail, indent));
-            text
+fn file_text(text: &mut String, name: &str, file: &KeptFile, now: Timestamp, indent: &str) {
+    let _ = match file {
+        KeptFile::Absent => writeln!(text, "{indent}{name}: not here yet"),
+        KeptFile::Bad(denial) => {
+            writeln!(text, "{indent}{name}: BAD: {denial}; the next refresh ignores it")
         }
-    }
+        KeptFile::Signed { detail, outdated } => {
+            let _ = writeln!(text, "{indent}{name}: {}", detail_text(detail, now));
+            if let Some(denial) = outdated {
+                let _ = writeln!(text, "{indent}  OUTDATED: {denial}");
+            }
+            keys_text(text, detail, indent);
+            Ok(())
+        }
+    };
 }
 
-fn keys_text(detail: &RoleDetail, indent: &str) -> String {
-    let mut text =
-        format!("\n{indent}  {} of {} keys must sign", detail.threshold, detail.keys.len());
-    let line = |key: &KeyFingerprint, signers: &BTreeSet<KeyFingerprint>| {
-        let signed = if signers.contains(key) { "signed" } else { "      " };
-        format!("\n{indent}  {signed}  {key}")
+fn detail_text(detail: &RoleDetail, now: Timestamp) -> String {
+    let entries = match detail.entries {
+        0 => String::new(),
+        1 => ", 1 target".to_owned(),
+        entries => format!(", {entries} targets"),
     };
-    text.extend(detail.keys.iter().map(|key| line(key, &detail.signers)));
-    text
+    let RoleDetail { version, threshold, keys, .. } = detail;
+    let until = until(detail.expires, now);
+    format!("version {version}, {until}, by {threshold} of {} keys{entries}", keys.len())
+}
+
+fn keys_text(text: &mut String, detail: &RoleDetail, indent: &str) {
+    for key in &detail.keys {
+        let signed = if detail.signers.contains(key) { "signed by" } else { "also key " };
+        let _ = writeln!(text, "{indent}  {signed} {key}");
+    }
 }
 
 /// When a file expires, and how far that is.
