@@ -160,6 +160,13 @@ fn matches(pattern: &[Token], text: &str) -> bool {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_pattern_is_told_as_it_was_written() {
+        for pattern in ["", "*", "a/*/b?c", "[abc]", "[!a-z0]x", "[", "a]b", "[]]", "ü//"] {
+            assert_eq!(Glob::new(pattern).to_string(), pattern);
+        }
+    }
+
     fn check(pattern: &str, matching: &[&str], others: &[&str]) {
         let glob = Glob::new(pattern);
         for path in matching {
