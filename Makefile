@@ -28,6 +28,8 @@ lint: ## Check format, lints, licences, dependencies, the chart, generated files
 	@cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	go vet -C benches/load .
+	go vet -C e2e/tools/tuf/go .
+	cargo fmt --check --manifest-path e2e/tools/tuf/rust/Cargo.toml
 	tree=$$(cargo tree --locked -p countersign-verify -e normal --prefix none)
 	if grep -E '^(axum|hyper|k8s-openapi|kube|reqwest|tokio)(-[a-z]+)* ' <<<"$$tree"; then
 	  echo "countersign-verify must stay pure: no I/O, no async, no Kubernetes" >&2

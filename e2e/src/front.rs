@@ -1,5 +1,5 @@
-//! A server in front of a notary-server that behaves as mirrors do when they are down, frozen,
-//! slow, or lie.
+//! A server in front of a notary-server, or any other one, that behaves as mirrors do when they are
+//! down, frozen, slow, or lie.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

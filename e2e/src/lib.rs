@@ -29,6 +29,7 @@ pub mod reviews;
 pub mod serve;
 pub mod token;
 pub mod tools;
+pub mod tuf;
 pub mod webhooks;
 
 pub use failure::{Context, Failure, Outcome};

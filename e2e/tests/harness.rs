@@ -12,6 +12,7 @@ use countersign_e2e::pki::{Authority, self_signed};
 use countersign_e2e::process::{Server, free_port};
 use countersign_e2e::registry::{Auth, Registry};
 use countersign_e2e::token::TokenServer;
+use countersign_e2e::tuf::{Bins, Layout, Repository, TufServer};
 use countersign_e2e::webhooks::Webhooks;
 use countersign_e2e::{Outcome, http, reviews};
 use serde_json::Value;
@@ -180,5 +181,32 @@ fn a_server_that_cannot_start_says_why_and_one_that_is_dropped_is_gone() -> Outc
     assert!(Path::new(&process).exists());
     drop(server);
     assert!(!Path::new(&process).exists());
+    Ok(())
+}
+
+#[test]
+fn a_tuf_repository_is_published_over_https_and_http() -> Outcome<()> {
+    let (folder, authority) = place()?;
+    let mut tuf = Repository::create(&folder.path().join("tuf"), &Layout::default())?;
+    tuf.delegate_bins("targets", &Bins::hashed("bins/", 1));
+    tuf.add_to_bin("targets", &format!("{GUN}/1.4"), b"{}");
+    tuf.publish()?;
+    let secure = TufServer::start(tuf.folder(), &authority)?;
+    let plain = TufServer::plain(tuf.folder())?;
+    let client = http::client(authority.certificate())?;
+    let root = client.get(format!("{}1.root.json", secure.metadata_url())).send()?;
+    assert_eq!(root.bytes()?, tuf.initial_root()?);
+    let bin = client.get(format!("{}1.bins%2F0-7.json", secure.metadata_url())).send()?;
+    assert_eq!(bin.bytes()?, tuf.file("1.bins%2F0-7.json")?);
+    assert_eq!(secure.reads(), ["/metadata/1.root.json", "/metadata/1.bins%2F0-7.json"]);
+    // What the harness trusts does not matter without TLS.
+    let target = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+    let target = format!("{}{GUN}/{target}.1.4", plain.targets_url());
+    assert_eq!(client.get(target).send()?.bytes()?, "{}");
+    for key in std::fs::read_dir(tuf.folder().join("keys"))? {
+        let key = key?.file_name();
+        let url = format!("{}/keys/{}", plain.url(), key.display());
+        assert_eq!(client.get(url).send()?.status(), 404);
+    }
     Ok(())
 }

@@ -11,7 +11,9 @@ mod shell;
 #[path = "../../verify/tests/tuf/signer.rs"]
 mod signer;
 
+mod compile;
 mod drive;
+mod live;
 mod server;
 
 use builder::{Repo, now};

@@ -124,7 +124,12 @@ pub const TUF_DELEGATION_PATHS: usize = 4_096;
 /// Longest number of a succinct hash bin, in bits. Source: TAP 15 (`bit_length`, 1 to 32).
 pub const SUCCINCT_BITS: u32 = 32;
 
-/// Most roles of one TUF 1.0 snapshot whose versions are remembered across restarts before they
-/// have been verified. Source: what is remembered has to fit into one object of the API server
-/// (1.5 MiB in etcd), and a role takes some 250 bytes.
-pub const REMEMBERED_ROLES: usize = 1_024;
+/// Most roles that a TUF 1.0 snapshot may list for the version of each to be remembered across
+/// restarts; of one with more, the timestamp's, its own and that of `targets` are. Source: the
+/// rules by which the API server keeps checkpoints compare every two of their roles, of which
+/// there may be 128, those included that were seen under other keys.
+pub const REMEMBERED_ROLES: usize = 96;
+
+/// Longest escaped name of a role whose version is remembered across restarts, in bytes, for the
+/// same reason as [`REMEMBERED_ROLES`].
+pub const REMEMBERED_NAME_BYTES: usize = 512;

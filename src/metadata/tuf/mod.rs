@@ -3,9 +3,13 @@
 mod body;
 mod drive;
 mod mirror;
+mod mirrors;
 #[cfg(test)]
 mod tests;
+mod update;
 
 pub use body::Body;
 pub use drive::{Drive, Taken};
 pub use mirror::Mirror;
+pub(super) use mirrors::Mirrors;
+pub(super) use update::{Begin, run};

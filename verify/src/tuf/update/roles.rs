@@ -172,7 +172,6 @@ impl Update {
         let (header, targets) = Targets::read(&document)?;
         let signed = Signed::verify(role, &document, header, file, &need.keys, targets)?;
         check_version(role, header.version, listed.version, SNAPSHOT)?;
-        self.remember_role(role, header.version);
         check_expiry(role, header.expires, self.now)?;
         Ok(Arc::new(signed))
     }
