@@ -205,3 +205,34 @@ impl Drop for Partial {
         let _ = fs::remove_file(&self.path);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t16_a_link_that_somebody_left_is_not_written_through() {
+        let place = tempfile::tempdir().expect("a folder");
+        let outside = place.path().join("outside");
+        fs::write(&outside, "as it was").expect("written");
+        let folder = place.path().join("folder");
+        fs::create_dir(&folder).expect("a folder");
+        let partial = format!(".countersign-{}.partial", std::process::id());
+        for link in [partial.as_str(), "root.json"] {
+            std::os::unix::fs::symlink(&outside, folder.join(link)).expect("linked");
+        }
+        Folder::at(&folder).write("root", b"new").expect("written");
+        assert_eq!(fs::read(&outside).expect("read"), b"as it was");
+        assert_eq!(fs::read(folder.join("root.json")).expect("read"), b"new");
+        assert!(folder.join("root.json").symlink_metadata().expect("there").is_file());
+    }
+
+    #[test]
+    fn what_is_not_finished_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut partial = Partial::create(folder.path()).expect("made");
+        partial.file.write_all(b"half").expect("written");
+        drop(partial);
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+}
