@@ -11,6 +11,7 @@ mod error;
 mod exchange;
 mod rest;
 mod roots;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -30,9 +31,10 @@ pub(crate) use address::is_loopback_literal;
 use address::{AddressRules, GuardedResolver, SystemResolver};
 use auth::Authorizer;
 pub use error::{EndpointError, FetchError};
-use exchange::{Exchange, Transport};
+use exchange::{Body, Exchange, Reply, Transport};
 pub(crate) use roots::client_config as tls_client_config;
 pub use roots::read_system_certificates;
+pub use stream::Stream;
 
 use crate::telemetry::{Measures, SPANS, Server, attribute, outcome};
 
@@ -163,10 +165,11 @@ impl Endpoint {
     ) -> Result<Answer, FetchError> {
         let url = self.url(path_and_query)?;
         let (begun, span) = (Instant::now(), span(&method, &url));
-        let fetching = self.authorized(method, url, ask).instrument(span.clone());
+        let fetching = self.authorized(method, url, ask, Body::Read).instrument(span.clone());
         let fetched = tokio::time::timeout_at(ask.deadline, fetching)
             .await
-            .unwrap_or(Err(FetchError::Deadline));
+            .unwrap_or(Err(FetchError::Deadline))
+            .map(|reply| reply.answer);
         span.record("outcome", outcome(&fetched));
         if let Ok(answer) = &fetched {
             span.record("http.response.status_code", answer.status);
@@ -184,7 +187,8 @@ impl Endpoint {
         method: Method,
         url: Url,
         ask: &Ask<'_>,
-    ) -> Result<Answer, FetchError> {
+        body: Body,
+    ) -> Result<Reply, FetchError> {
         let Inner { transport, authorizer, .. } = &*self.inner;
         let mut exchange = Exchange {
             method,
@@ -194,18 +198,18 @@ impl Endpoint {
             max_bytes: ask.max_bytes,
             deadline: ask.deadline,
         };
-        let answer = transport.run(&exchange).await?;
-        if answer.status != 401 {
-            return success(answer);
+        let reply = transport.send(&exchange, body).await?;
+        if reply.answer.status != 401 {
+            return reply.success();
         }
         authorizer.forget(ask.scope);
-        let authorization = authorizer.answer(transport, &answer.headers, ask).await?;
+        let authorization = authorizer.answer(transport, &reply.answer.headers, ask).await?;
         exchange.authorization = Some(authorization);
-        let answer = transport.run(&exchange).await?;
-        if answer.status == 401 {
+        let reply = transport.send(&exchange, body).await?;
+        if reply.answer.status == 401 {
             authorizer.forget(ask.scope);
         }
-        success(answer)
+        reply.success()
     }
 
     fn url(&self, path_and_query: &str) -> Result<Url, FetchError> {

@@ -452,7 +452,7 @@ async fn what_is_loaded_later_makes_a_set_no_younger() {
     assert_eq!(world.code(one, "new").await, "ok");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(world.code(other, "old").await, "ok");
-    assert!(world.repositories.figures().oldest >= Duration::from_millis(300));
+    assert!(world.repositories.by_source()["tuf"].oldest >= Duration::from_millis(300));
 }
 
 #[tokio::test]

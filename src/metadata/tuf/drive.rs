@@ -82,6 +82,18 @@ impl Drive<'_> {
         }
     }
 
+    /// Fetches one wanted file and gives it to the update: the file, where there is one, and
+    /// whether the update failed. What it verified before it failed it rests on all the same.
+    pub async fn one(
+        &self,
+        update: &mut Update,
+        file: &File,
+    ) -> (Option<Bytes>, Result<(), Refusal>) {
+        let fetched = self.get(file).await;
+        let given = self.give(update, file, &fetched);
+        (fetched.ok(), given)
+    }
+
     fn give(&self, update: &mut Update, file: &File, fetched: &Fetched) -> Result<(), Refusal> {
         let role = file.role.as_str();
         let length = fetched.as_ref().map_or(0, Bytes::len);

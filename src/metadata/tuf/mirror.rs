@@ -77,11 +77,7 @@ impl Mirror {
                 Ok(endpoint.get(&format!("{prefix}/{path}"), &ask).await?.body)
             }
             Self::Folder(folder) => {
-                let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-                if !path.split('/').all(plain) {
-                    return Err(FetchError::InvalidPath(path.to_owned()));
-                }
-                let file = folder.join(path);
+                let file = below(folder, path)?;
                 // A folder may hang like a server: a thread that waits for it is given up.
                 let reading = tokio::task::spawn_blocking(move || read(&file, max_bytes));
                 match timeout_at(deadline, reading).await {
@@ -94,18 +90,35 @@ impl Mirror {
     }
 }
 
-/// Blocks.
-fn read(path: &Path, max_bytes: u64) -> Result<Bytes, FetchError> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => FetchError::NotFound,
-        _ => FetchError::File(error.to_string()),
-    };
+/// A file in a folder; refuses what could lead out of it.
+pub(super) fn below(folder: &Path, path: &str) -> Result<PathBuf, FetchError> {
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    if !path.split('/').all(plain) {
+        return Err(FetchError::InvalidPath(path.to_owned()));
+    }
+    Ok(folder.join(path))
+}
+
+/// Opens a regular file. Blocks.
+pub(super) fn open(path: &Path) -> Result<File, FetchError> {
     // Opening a pipe would wait for a writer.
     if !path.metadata().map_err(failed)?.is_file() {
         return Err(FetchError::File("it is not a regular file".to_owned()));
     }
+    File::open(path).map_err(failed)
+}
+
+pub(super) fn failed(error: io::Error) -> FetchError {
+    match error.kind() {
+        io::ErrorKind::NotFound => FetchError::NotFound,
+        _ => FetchError::File(error.to_string()),
+    }
+}
+
+/// Blocks.
+fn read(path: &Path, max_bytes: u64) -> Result<Bytes, FetchError> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
+    let file = open(path)?;
     file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > max_bytes {
         return Err(FetchError::TooLarge { limit: max_bytes });

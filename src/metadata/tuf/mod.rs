@@ -1,5 +1,6 @@
 //! TUF 1.0 repositories: where their files are, and the loop that gives them to the verifier.
 
+mod body;
 mod drive;
 mod mirror;
 mod mirrors;
@@ -7,6 +8,7 @@ mod mirrors;
 mod tests;
 mod update;
 
+pub use body::Body;
 pub use drive::{Drive, Taken};
 pub use mirror::Mirror;
 pub(super) use mirrors::Mirrors;

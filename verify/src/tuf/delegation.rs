@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::{KeyTable, RoleKeys, read_keys, read_role_keys};
 use super::glob::Glob;
+use super::kept::Covers;
 use super::metadata::{check_role_name, read_strings};
 use crate::hash::{hex, sha256};
 use crate::json::Node;
@@ -60,6 +61,15 @@ enum Paths {
     Globs(Vec<Glob>),
     /// Hex digits that the sha256 of a name begins with.
     HashPrefixes(Vec<String>),
+}
+
+impl Paths {
+    fn covers(&self) -> Covers {
+        match self {
+            Self::Globs(globs) => Covers::Paths(globs.iter().map(Glob::to_string).collect()),
+            Self::HashPrefixes(prefixes) => Covers::HashPrefixes(prefixes.clone()),
+        }
+    }
 }
 
 /// TAP 15: so many bins that their numbers take `bits` bits, signed by the same keys.
@@ -131,6 +141,28 @@ impl Delegations {
             Paths::HashPrefixes(_) => false,
         };
         by_path.into_iter().flatten().filter(covers).map(Delegation::step)
+    }
+
+    /// Every delegation with which targets it is for; of succinct bins those of these names only.
+    pub(super) fn told<'d>(&'d self, names: &BTreeSet<&'d str>) -> Vec<(Step<'d>, Covers)> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Roles(roles) => {
+                roles.all.iter().map(|role| (role.step(), role.paths.covers())).collect()
+            }
+            Self::Succinct(bins) => {
+                let named = names.iter().filter(|name| bins.has(name));
+                named.map(|name| (bins.bin(Cow::Borrowed(name)), Covers::Bin)).collect()
+            }
+        }
+    }
+
+    /// How many succinct bins there are.
+    pub(super) fn bins(&self) -> u64 {
+        match self {
+            Self::Succinct(bins) => 1 << bins.bits,
+            Self::None | Self::Roles(_) => 0,
+        }
     }
 
     /// Those of these roles that are delegated to, with their keys.
@@ -240,8 +272,12 @@ impl Succinct {
         let [a, b, c, d, ..] = name.sha256;
         let bin = u64::from(u32::from_be_bytes([a, b, c, d])) >> (32 - self.bits);
         let role = format!("{}-{bin:0digits$x}", self.prefix, digits = self.digits());
-        // TAP 15: a bin is the only role for its names.
-        Step { role: Cow::Owned(role), keys: &self.keys, terminating: true }
+        self.bin(Cow::Owned(role))
+    }
+
+    /// TAP 15: a bin is the only role for its names.
+    fn bin<'d>(&'d self, role: Cow<'d, str>) -> Step<'d> {
+        Step { role, keys: &self.keys, terminating: true }
     }
 
     /// Whether a role is named like one of the bins.

@@ -136,7 +136,7 @@ impl Repository {
     }
 }
 
-fn detail<T>(signed: &Signed<T>, keys: &RoleKeys, entries: usize) -> RoleDetail {
+pub(super) fn detail<T>(signed: &Signed<T>, keys: &RoleKeys, entries: usize) -> RoleDetail {
     RoleDetail {
         version: signed.header.version,
         expires: signed.header.expires,

@@ -308,7 +308,7 @@ fn bytes<'a>(role: &str, answer: Answer<'a>) -> Result<&'a [u8], Refusal> {
 }
 
 /// Refuses a file of another version than the one that lists it says.
-fn check_version(role: &str, found: u64, listed: u64, by: &str) -> Result<(), Denial> {
+pub(super) fn check_version(role: &str, found: u64, listed: u64, by: &str) -> Result<(), Denial> {
     if found == listed {
         return Ok(());
     }

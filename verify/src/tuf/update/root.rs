@@ -14,7 +14,7 @@ use crate::tuf::tree::ROOT;
 /// The root that a source starts with: whoever configures it vouches for it.
 #[derive(Debug, Clone)]
 pub struct InitialRoot {
-    pub(super) root: Arc<Signed<Root>>,
+    pub(in crate::tuf) root: Arc<Signed<Root>>,
 }
 
 impl InitialRoot {
