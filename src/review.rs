@@ -1,5 +1,6 @@
 //! The one way from images to verdicts.
 
+mod ask;
 mod evidence;
 mod judge;
 
@@ -9,6 +10,7 @@ use arc_swap::ArcSwap;
 use countersign_verify::image::{Digest, Reference};
 use countersign_verify::outcome::{Decision, Effect, PolicyVerdict, Unavailable};
 use countersign_verify::policy::Action;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::admission::Decide;
@@ -189,6 +191,11 @@ impl Reviewer {
             return None;
         }
         namespaces.look_up(name, request.deadline).await
+    }
+
+    /// What reviews take the time to be.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The live repositories, for telling what a verdict rests on.

@@ -39,10 +39,12 @@ pub struct TrustCheckpointSpec {
     /// The TrustSource.
     #[schemars(length(min = 1, max = 253))]
     pub source: String,
-    /// The repository, as registry.example.com/payments/api.
+    /// The repository, as registry.example.com/payments/api; * of a TUF source, which has one for
+    /// all images.
     #[schemars(length(min = 1, max = 1024))]
     pub repository: String,
-    /// sha256 in hex of the source's pin for the repository: another pin is another beginning.
+    /// sha256 in hex of the source's pin for the repository, or of its initial root: another one is
+    /// another beginning.
     #[schemars(extend("pattern" = "^[0-9a-f]{64}$", "maxLength" = 64))]
     pub anchor: String,
     /// The newest verified root.
@@ -75,14 +77,18 @@ pub struct CheckpointRoot {
      "message": "a version falls only when the role's keys change; to start over, delete the TrustCheckpoint"},
 ]))]
 pub struct CheckpointRole {
-    /// The role, as timestamp or targets/releases.
-    #[schemars(length(min = 1, max = 255))]
+    /// The role, as timestamp or targets/releases; of a TUF source as its file is named.
+    #[schemars(length(min = 1, max = 512))]
     pub name: String,
     /// Its version; 0 where none was verified yet under the keys that a newer root or delegating
     /// role lists.
     #[schemars(range(min = 0))]
     pub version: i64,
-    /// sha256 in hex that names the role's keys and threshold.
-    #[schemars(extend("pattern" = "^[0-9a-f]{64}$", "maxLength" = 64))]
+    /// sha256 in hex that names the role's keys and threshold; of a TUF source the keys that
+    /// signed, as sha256:..., with commas between them.
+    #[schemars(extend(
+        "pattern" = "^([0-9a-f]{64}|sha256:[0-9a-f]{64}(,sha256:[0-9a-f]{64})*)$",
+        "maxLength" = 4608
+    ))]
     pub keys: String,
 }

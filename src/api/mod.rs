@@ -14,7 +14,7 @@ mod source;
 pub use checkpoint::{CheckpointRole, CheckpointRoot, TrustCheckpoint, TrustCheckpointSpec};
 pub(crate) use compile::is_dns_subdomain;
 pub use compile::{
-    Compiled, Connection, Credentials, Problem, Source, compile, connect, is_namespace,
+    Compiled, Connection, Credentials, Problem, Source, SourceKind, compile, connect, is_namespace,
 };
 pub use crds::crds;
 pub use files::{FileProblem, LoadProblem, load, read};
@@ -144,7 +144,7 @@ impl Resources {
     /// The ConfigMaps and Secrets that sources name, by kind and name.
     pub fn named(&self) -> BTreeSet<(&'static str, &str)> {
         let specs = self.sources.iter().filter_map(|document| document.spec.as_ref().ok());
-        specs.filter_map(|spec| spec.connection.as_ref()).flat_map(ConnectionSpec::named).collect()
+        specs.flat_map(TrustSourceSpec::named).collect()
     }
 
     /// These, where `others` replace what has the same kind and name.
@@ -180,7 +180,7 @@ pub struct SecretData(pub BTreeMap<String, Vec<u8>>);
 impl SecretData {
     /// Of a Secret's data what a source can use; the rest is not kept.
     pub fn of_use(data: impl Iterator<Item = (String, Vec<u8>)>) -> Self {
-        Self(data.filter(|(key, _)| compile::SECRET_KEYS.contains(&key.as_str())).collect())
+        Self(data.filter(|(key, _)| compile::is_of_use(key)).collect())
     }
 }
 
@@ -201,8 +201,14 @@ pub(crate) mod bounds {
     pub(crate) const PIN_KEYS: usize = 16;
     /// Most authorities in a policy.
     pub(crate) const AUTHORITIES: usize = countersign_verify::limits::AUTHORITIES;
-    /// Most required roles.
+    /// Most roles of one authority.
     pub(crate) const ROLES: usize = 16;
+    /// Most mirrors of a TUF source.
+    pub(crate) const MIRRORS: usize = 8;
+    /// Most delegations that a TUF source may be let visit for one image.
+    pub(crate) const MAX_DELEGATIONS: u32 = 1024;
+    /// Most characters of a target's template.
+    pub(crate) const TARGET_CHARS: usize = 512;
     /// Most roles that a checkpoint remembers: the three of every repository, and the delegated ones
     /// of one update (`DELEGATIONS` in the verifier's limits) almost four times over, for those that
     /// were seen before and are not there any more.

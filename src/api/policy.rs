@@ -205,7 +205,7 @@ pub struct Authority {
     /// How to look it up in a Notary source. Exactly one of notary and tuf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notary: Option<NotaryLookup>,
-    /// How to look it up in a TUF source. Not supported by this version: such a policy denies.
+    /// How to look it up in a TUF source. Exactly one of notary and tuf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuf: Option<TufLookup>,
 }
@@ -244,22 +244,32 @@ pub enum LookupKind {
     Docker,
 }
 
-/// Which target files and roles count in a TUF source.
+/// Which target files and roles count in a TUF source. A target file is the image's manifest.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.acceptRoles) != has(self.requireRoles)",
+     "message": "exactly one of acceptRoles and requireRoles is required"},
+]))]
 pub struct TufLookup {
-    /// The target's name for a tag, as `{registry}/{repository}/{tag}`.
+    /// The target's name for a tag, as `{registry}/{repository}/{tag}`. A placeholder is a whole
+    /// component. `{registry}` may be left out where the policy's images are of one literal host,
+    /// `{repository}` where they are of one literal repository.
     #[schemars(length(min = 1, max = 512))]
     pub target: String,
-    /// The target's name for a digest, as `{registry}/{repository}/{digest}`.
+    /// The target's name for a digest, as `{registry}/{repository}/{digest}`, where digests are
+    /// signed under names of their own. Without it a digest is signed where a tag of its
+    /// repository is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub digest_target: Option<String>,
-    /// Roles of which any one may have signed the image.
+    /// Roles of which any one may have signed the image; `*` is every role that the repository
+    /// lets sign the name. Exactly one of acceptRoles and requireRoles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 255)))]
     pub accept_roles: Option<Vec<String>>,
-    /// Roles of which every one must have signed the image.
+    /// Roles of which every one must have signed the image. Exactly one of acceptRoles and
+    /// requireRoles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 255)))]
     pub require_roles: Option<Vec<String>>,

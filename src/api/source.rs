@@ -19,7 +19,8 @@ use super::{CONFIG_MAP, SECRET, Status};
     doc = "Where signed metadata lives, and who may sign its root.",
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
-    printcolumn = r#"{"name":"URL","type":"string","jsonPath":".spec.notary.url"}"#,
+    printcolumn = r#"{"name":"Notary","type":"string","jsonPath":".spec.notary.url"}"#,
+    printcolumn = r#"{"name":"TUF","type":"string","jsonPath":".spec.tuf.metadataURLs[0]"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -33,7 +34,7 @@ pub struct TrustSourceSpec {
     /// A Notary server (Docker Content Trust). Exactly one of notary and tuf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notary: Option<NotarySource>,
-    /// A TUF repository. Not supported by this version: policies that use it deny.
+    /// A TUF repository. Exactly one of notary and tuf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuf: Option<TufSource>,
     /// How to connect.
@@ -100,28 +101,60 @@ pub struct PinSpec {
     pub threshold: Option<u32>,
 }
 
-/// A TUF repository.
+/// A TUF repository: one for all images that are signed in it.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TufSource {
-    /// URLs of the metadata's mirrors, in order; file: for a mounted mirror.
+    /// The https URLs of the folders that have the metadata, mirrors of each other, as
+    /// https://tuf.example.com/metadata/: the next one is asked where one does not answer, or not
+    /// with what verifies. file:///path is a folder mounted into every replica. Plain http is for
+    /// loopback hosts only.
     #[serde(rename = "metadataURLs")]
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 1024)))]
     pub metadata_urls: Vec<String>,
-    /// The ConfigMap and key that hold the initial root.json.
+    /// The initial root.json: whoever may write it says who is trusted. Another one is another
+    /// beginning, and what was remembered under the former does not count for it.
     pub root_ref: RootRef,
+    /// How many delegated roles the lookup of one image visits at most; without it, 32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024), extend("format" = "int32"))]
+    pub max_delegations: Option<u32>,
 }
 
-/// A key of a ConfigMap in Countersign's namespace.
+/// A key of a ConfigMap or Secret in Countersign's namespace.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.configMap) != has(self.secret)",
+     "message": "exactly one of configMap and secret is required"},
+]))]
 pub struct RootRef {
-    /// The ConfigMap's name.
+    /// The ConfigMap's name. Exactly one of configMap and secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    pub config_map: String,
-    /// The key in its data.
+    pub config_map: Option<String>,
+    /// The Secret's name. Exactly one of configMap and secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub secret: Option<String>,
+    /// The key in its data, as root.json; that of a Secret ends in .json.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
+}
+
+impl TrustSourceSpec {
+    /// The ConfigMaps and Secrets that it names, by kind and name.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let root = self.tuf.iter().flat_map(|tuf| tuf.root_ref.named());
+        root.chain(self.connection.iter().flat_map(ConnectionSpec::named))
+    }
+}
+
+impl RootRef {
+    fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let config_map = self.config_map.iter().map(|name| (CONFIG_MAP, name.as_str()));
+        config_map.chain(self.secret.iter().map(|name| (SECRET, name.as_str())))
+    }
 }
 
 /// How to connect to a source. The objects it names live in Countersign's namespace.
@@ -133,7 +166,8 @@ pub struct ConnectionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<ConfigMapKey>,
     /// The Secret that holds the credentials: kubernetes.io/dockerconfigjson with an entry for
-    /// the source's host, or username and password with that host under the key host.
+    /// the source's host, or username and password with that host under the key host. Of a TUF
+    /// source's mirrors those get them whose host is named there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretName>,
     /// Hosts, with their ports, that a bearer challenge may send us to. Without them, the
@@ -144,8 +178,7 @@ pub struct ConnectionSpec {
 }
 
 impl ConnectionSpec {
-    /// The objects that it names, by kind and name.
-    pub fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let ca = self.ca_config_map_ref.iter().map(|named| (CONFIG_MAP, named.name.as_str()));
         let login = self.credentials_secret_ref.iter().map(|named| (SECRET, named.name.as_str()));
         ca.chain(login)

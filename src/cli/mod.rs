@@ -8,6 +8,7 @@ mod progress;
 mod scan;
 mod serve;
 mod story;
+mod tuf;
 mod verify;
 
 use std::fmt::Display;
@@ -31,6 +32,8 @@ pub enum Exit {
     Usage,
     /// An image is denied for want of evidence.
     Unavailable,
+    /// A command that judges no image did not do what it was to do.
+    Failed,
 }
 
 impl Exit {
@@ -51,7 +54,7 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Done => 0,
-            Exit::Denied => 1,
+            Exit::Denied | Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Unavailable => 3,
         })
@@ -96,6 +99,9 @@ enum Command {
     Scan(scan::Args),
     /// Prints a TrustSource and a TrustPolicy for an image, with the keys to compare
     Pin(pin::Args),
+    /// Reads a TUF repository, as the webhook does: refreshes trusted metadata, downloads targets.
+    /// Exit status: 0 done, 1 anything less
+    Tuf(tuf::Args),
     /// Prints the custom resource definitions
     Crds,
     /// Waits until a running Countersign is ready; for the chart's test.
@@ -108,7 +114,13 @@ enum Command {
 pub fn run() -> ExitCode {
     // It fails only where one is installed already, and there is only this one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return usage_exit(std::env::args().nth(1), &error).into();
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&format!("no threads to run on: {error}")).into(),
@@ -119,6 +131,7 @@ pub fn run() -> ExitCode {
             Command::Verify(args) => verify::run(args).await,
             Command::Scan(args) => scan::run(args).await,
             Command::Pin(args) => pin::run(args).await,
+            Command::Tuf(args) => tuf::run(args).await,
             Command::Crds => match crds::run() {
                 Ok(()) => Exit::Done,
                 Err(error) => complain(&error),
@@ -127,6 +140,16 @@ pub fn run() -> ExitCode {
         }
     });
     exit.into()
+}
+
+/// How a call ends whose arguments ask for help or make no sense. `tuf` tells done from anything
+/// less only.
+fn usage_exit(command: Option<String>, error: &clap::Error) -> Exit {
+    match command.as_deref() {
+        _ if !error.use_stderr() => Exit::Done,
+        Some("tuf") => Exit::Failed,
+        _ => Exit::Usage,
+    }
 }
 
 /// The name of a namespace.

@@ -1,17 +1,20 @@
 //! What `countersign verify` prints: the verdict, its JSON, and the evidence behind it.
 
+mod rests_on;
+
 use std::fmt::Write as _;
 
-use countersign_verify::notary::{Lookup, RoleInfo, TARGETS};
 use countersign_verify::outcome::{
     AuthorityOutcome, Denial, Effect, Finding, PolicyVerdict, Refusal,
 };
-use countersign_verify::policy::{Action, Authority, Policy, Rule};
+use countersign_verify::policy::Action;
 use serde::Serialize;
 
 use crate::message::told;
 use crate::metadata::cause;
-use crate::review::{ImageReview, Reviewer};
+use crate::review::ImageReview;
+
+pub(super) use rests_on::evidence;
 
 /// A few lines: what happens to the image, and what each policy makes of it.
 pub(super) fn verdict(review: &ImageReview) -> String {
@@ -117,86 +120,6 @@ pub(super) fn reasons(review: &ImageReview) -> Vec<String> {
     }
     lines.extend(review.notes.iter().map(|note| format!("note: {note}")));
     lines
-}
-
-/// What the verdict rests on: what was looked up, and every role of every repository that was
-/// read.
-pub(super) fn evidence(reviewer: &Reviewer, review: &ImageReview) -> String {
-    let mut text = lookups(reviewer, review);
-    for (live, repository) in reviewer.evidence_at_hand(review) {
-        let source = &live.source;
-        let _ = writeln!(text, "  TrustSource \"{}\" {}", source.name, source.url);
-        let _ = writeln!(text, "    repository {}", live.repository);
-        for role in repository.roles() {
-            text.push_str(&role_text(&role));
-        }
-        for warning in repository.warnings() {
-            let _ = writeln!(text, "    warning: {warning}");
-        }
-    }
-    text
-}
-
-fn lookups(reviewer: &Reviewer, review: &ImageReview) -> String {
-    let mut text = String::new();
-    let Some(reference) = &review.decision.reference else { return text };
-    let wanted = match (reference.digest(), reference.tag()) {
-        (None, Some(tag)) => {
-            let resolved = review.decision.digest.as_ref().map_or_else(
-                || "gives no digest for it".to_owned(),
-                |digest| format!("resolves it to {digest}"),
-            );
-            let _ = writeln!(text, "  registry {} {resolved}", reference.registry());
-            format!("tag \"{tag}\"")
-        }
-        _ => "its digest".to_owned(),
-    };
-    let snapshot = reviewer.snapshot();
-    let named = |policy: &&Policy| {
-        let mut verdicts = review.decision.verdicts.iter();
-        verdicts.any(|verdict| verdict.policy.as_ref() == Some(&policy.name))
-    };
-    for policy in snapshot.policies.policies().iter().filter(named) {
-        let Rule::Verify { min_authorities, authorities } = &policy.rule else { continue };
-        let _ = writeln!(text, "  TrustPolicy \"{}\" asks for {min_authorities} of:", policy.name);
-        for Authority { name, source, lookup, .. } in authorities {
-            let roles = match lookup {
-                Lookup::Docker => "targets/releases, then targets".to_owned(),
-                Lookup::RequireRoles(roles) => format!("every one of {}", roles.join(", ")),
-            };
-            let repository = reference.name();
-            let _ = writeln!(
-                text,
-                "    {name}: {wanted} of {repository} at TrustSource \"{source}\", in {roles}"
-            );
-        }
-    }
-    text
-}
-
-fn role_text(role: &RoleInfo) -> String {
-    let detail = match &role.state {
-        Ok(detail) => detail,
-        Err(refusal) => return format!("    {}: {}\n", role.name, cause(refusal)),
-    };
-    let mut text = format!(
-        "    {}: version {}, expires {}, signed by {} of {} keys ({} needed)",
-        role.name,
-        detail.version,
-        detail.expires,
-        detail.signers.len(),
-        detail.keys.len(),
-        detail.threshold
-    );
-    if role.name.starts_with(TARGETS) {
-        let _ = write!(text, ", {} tags", detail.entries);
-    }
-    text.push('\n');
-    for key in &detail.keys {
-        let signed = if detail.signers.contains(key) { " (signed)" } else { "" };
-        let _ = writeln!(text, "      {key}{signed}");
-    }
-    text
 }
 
 #[derive(Debug, Serialize)]

@@ -94,6 +94,9 @@ pub enum FetchError {
     /// The server's certificate or its TLS is not acceptable.
     #[error("TLS: {0}")]
     Tls(String),
+    /// A file that cannot be read.
+    #[error("the file cannot be read: {0}")]
+    File(String),
     /// The server does not speak the protocol.
     #[error("protocol: {0}")]
     Protocol(String),

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::address::{AddressRules, GuardedResolver, is_loopback_literal};
 use super::error::{chain, shown};
-use super::{Answer, EndpointConfig, EndpointError, FetchError, roots};
+use super::{Answer, EndpointConfig, EndpointError, FetchError, roots, success};
 
 /// Longest wait for a connection with its TLS handshake: enough for a lost packet or two, and it
 /// leaves time for another attempt inside an admission review.
@@ -38,6 +38,26 @@ pub(super) struct Exchange<'a> {
     pub(super) authorization: Option<HeaderValue>,
     pub(super) max_bytes: u64,
     pub(super) deadline: Instant,
+}
+
+/// What becomes of a success's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Body {
+    Read,
+    Left,
+}
+
+/// What came back: the answer, and the response where its body is left unread.
+pub(super) struct Reply {
+    pub(super) answer: Answer,
+    pub(super) unread: Option<reqwest::Response>,
+}
+
+impl Reply {
+    /// The same, where it is a success.
+    pub(super) fn success(self) -> Result<Self, FetchError> {
+        Ok(Self { answer: success(self.answer)?, unread: self.unread })
+    }
 }
 
 /// Sends requests under one endpoint's address rules.
@@ -70,23 +90,39 @@ impl Transport {
 
     /// Sends, following redirects on the same server. Any final status is `Ok`.
     pub(super) async fn run(&self, exchange: &Exchange<'_>) -> Result<Answer, FetchError> {
+        Ok(self.send(exchange, Body::Read).await?.answer)
+    }
+
+    /// The same, where a success's body may be left unread.
+    pub(super) async fn send(
+        &self,
+        exchange: &Exchange<'_>,
+        body: Body,
+    ) -> Result<Reply, FetchError> {
         let mut url = exchange.url.clone();
         for _ in 0..=REDIRECTS {
-            let answer = self.with_retries(&url, exchange).await?;
-            match redirect_target(&url, &answer)? {
-                None => return Ok(answer),
+            let reply = self.with_retries(&url, exchange, body).await?;
+            match redirect_target(&url, &reply.answer)? {
+                None => return Ok(reply),
                 Some(next) => url = next,
             }
         }
         Err(FetchError::Redirect { to: shown(&url), reason: "too many redirects" })
     }
 
-    async fn with_retries(&self, url: &Url, exchange: &Exchange<'_>) -> Result<Answer, FetchError> {
+    async fn with_retries(
+        &self,
+        url: &Url,
+        exchange: &Exchange<'_>,
+        body: Body,
+    ) -> Result<Reply, FetchError> {
         let mut attempt = 0;
         loop {
-            let result = self.once(url, exchange).await;
+            let result = self.once(url, exchange, body).await;
             let wanted = match &result {
-                Ok(answer) if is_transient(answer.status) => retry_after(&answer.headers),
+                Ok(Reply { answer, .. }) if is_transient(answer.status) => {
+                    retry_after(&answer.headers)
+                }
                 Err(error) if error.is_transient() => None,
                 _ => return result,
             };
@@ -100,7 +136,12 @@ impl Transport {
         }
     }
 
-    async fn once(&self, url: &Url, exchange: &Exchange<'_>) -> Result<Answer, FetchError> {
+    async fn once(
+        &self,
+        url: &Url,
+        exchange: &Exchange<'_>,
+        body: Body,
+    ) -> Result<Reply, FetchError> {
         self.rules.check(url)?;
         let mut request = self.client.request(exchange.method.clone(), url.clone());
         if let Some(accept) = exchange.accept {
@@ -112,30 +153,34 @@ impl Transport {
         let mut response = request.send().await.map_err(FetchError::from_client)?;
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
+        let answer = |headers, body| Answer { status: status.as_u16(), headers, body };
         // Only a success has a body that anybody reads.
-        let body = if status.is_success() && exchange.method != Method::HEAD {
-            read_body(response, &headers, exchange.max_bytes).await?
-        } else {
-            Bytes::new()
-        };
-        Ok(Answer { status: status.as_u16(), headers, body })
+        if !status.is_success() || exchange.method == Method::HEAD {
+            return Ok(Reply { answer: answer(headers, Bytes::new()), unread: None });
+        }
+        check_length(&headers, exchange.max_bytes)?;
+        if body == Body::Left {
+            return Ok(Reply { answer: answer(headers, Bytes::new()), unread: Some(response) });
+        }
+        let body = read_body(response, exchange.max_bytes).await?;
+        Ok(Reply { answer: answer(headers, body), unread: None })
+    }
+}
+
+/// Refuses a body that says that it is longer than `limit`.
+fn check_length(headers: &HeaderMap, limit: u64) -> Result<(), FetchError> {
+    match number(headers.get(CONTENT_LENGTH)) {
+        Some(length) if length > limit => Err(FetchError::TooLarge { limit }),
+        _ => Ok(()),
     }
 }
 
 /// Reads at most `limit` bytes. Nothing decompresses, so the limit is of what is kept.
-async fn read_body(
-    mut response: reqwest::Response,
-    headers: &HeaderMap,
-    limit: u64,
-) -> Result<Bytes, FetchError> {
-    let too_large = FetchError::TooLarge { limit };
-    if number(headers.get(CONTENT_LENGTH)).is_some_and(|length| length > limit) {
-        return Err(too_large);
-    }
+async fn read_body(mut response: reqwest::Response, limit: u64) -> Result<Bytes, FetchError> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(FetchError::from_client)? {
         if body.len() as u64 + chunk.len() as u64 > limit {
-            return Err(too_large);
+            return Err(FetchError::TooLarge { limit });
         }
         body.extend_from_slice(&chunk);
     }

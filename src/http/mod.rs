@@ -10,6 +10,7 @@ mod challenge;
 mod error;
 mod exchange;
 mod roots;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -28,8 +29,9 @@ pub(crate) use address::is_loopback_literal;
 use address::{AddressRules, GuardedResolver, SystemResolver};
 use auth::Authorizer;
 pub use error::{EndpointError, FetchError};
-use exchange::{Exchange, Transport};
+use exchange::{Body, Exchange, Reply, Transport};
 pub use roots::read_system_certificates;
+pub use stream::Stream;
 
 /// A server and what may be used to speak to it.
 #[derive(Debug, Clone)]
@@ -107,6 +109,14 @@ impl Endpoint {
     /// Checks the configuration. Contacts nobody; reads the system's certificates where nobody has
     /// called [`read_system_certificates`] yet.
     pub fn new(config: EndpointConfig) -> Result<Self, EndpointError> {
+        check_base(&config.base, is_loopback)?;
+        Self::with_resolver(config, Arc::new(SystemResolver))
+    }
+
+    /// The same, where `base` may be plain `http` at any host: for a client whose user names the
+    /// URL, of files that are signed. What goes over it can be read and withheld on the way.
+    pub fn also_plain(config: EndpointConfig) -> Result<Self, EndpointError> {
+        check_base(&config.base, |_| true)?;
         Self::with_resolver(config, Arc::new(SystemResolver))
     }
 
@@ -114,7 +124,6 @@ impl Endpoint {
         config: EndpointConfig,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, EndpointError> {
-        check_base(&config.base)?;
         let authorizer = Authorizer::new(&config)?;
         let rules = AddressRules::new(configured_hosts(&config.base, &authorizer));
         let resolver = GuardedResolver::new(rules.clone(), resolver);
@@ -142,9 +151,10 @@ impl Endpoint {
         ask: &Ask<'_>,
     ) -> Result<Answer, FetchError> {
         let url = self.url(path_and_query)?;
-        tokio::time::timeout_at(ask.deadline, self.authorized(method, url, ask))
+        tokio::time::timeout_at(ask.deadline, self.authorized(method, url, ask, Body::Read))
             .await
             .unwrap_or(Err(FetchError::Deadline))
+            .map(|reply| reply.answer)
     }
 
     /// Sends with what authorization is known; where that is refused, with a new one, once.
@@ -153,7 +163,8 @@ impl Endpoint {
         method: Method,
         url: Url,
         ask: &Ask<'_>,
-    ) -> Result<Answer, FetchError> {
+        body: Body,
+    ) -> Result<Reply, FetchError> {
         let Inner { transport, authorizer, .. } = &*self.inner;
         let mut exchange = Exchange {
             method,
@@ -163,18 +174,18 @@ impl Endpoint {
             max_bytes: ask.max_bytes,
             deadline: ask.deadline,
         };
-        let answer = transport.run(&exchange).await?;
-        if answer.status != 401 {
-            return success(answer);
+        let reply = transport.send(&exchange, body).await?;
+        if reply.answer.status != 401 {
+            return reply.success();
         }
         authorizer.forget(ask.scope);
-        let authorization = authorizer.answer(transport, &answer.headers, ask).await?;
+        let authorization = authorizer.answer(transport, &reply.answer.headers, ask).await?;
         exchange.authorization = Some(authorization);
-        let answer = transport.run(&exchange).await?;
-        if answer.status == 401 {
+        let reply = transport.send(&exchange, body).await?;
+        if reply.answer.status == 401 {
             authorizer.forget(ask.scope);
         }
-        success(answer)
+        reply.success()
     }
 
     fn url(&self, path_and_query: &str) -> Result<Url, FetchError> {
@@ -204,7 +215,11 @@ fn success(answer: Answer) -> Result<Answer, FetchError> {
     }
 }
 
-fn check_base(base: &Url) -> Result<(), EndpointError> {
+fn is_loopback(host: &Host<&str>) -> bool {
+    address::is_loopback_literal(host)
+}
+
+fn check_base(base: &Url, may_be_plain: fn(&Host<&str>) -> bool) -> Result<(), EndpointError> {
     let invalid = |reason: &str| {
         Err(EndpointError::Base { url: base.to_string(), reason: reason.to_owned() })
     };
@@ -213,7 +228,7 @@ fn check_base(base: &Url) -> Result<(), EndpointError> {
     };
     match base.scheme() {
         "https" => {}
-        "http" if address::is_loopback_literal(&host) => {}
+        "http" if may_be_plain(&host) => {}
         "http" => return invalid("http is for loopback only; use https"),
         _ => return invalid("only https is supported"),
     }

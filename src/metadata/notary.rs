@@ -1,6 +1,7 @@
 //! One update of a Notary repository: what is fetched, and in which order it is verified.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign_verify::limits;
@@ -12,8 +13,10 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Live;
+use super::heavy::off_the_way;
 use super::set::{Kept, Set};
+use super::update::Fetched;
+use super::{Live, Repository as Either};
 use crate::http::{Ask, Endpoint, FetchError};
 
 const ROOT: &str = "root";
@@ -23,6 +26,7 @@ const SNAPSHOT: &str = "snapshot";
 /// One update of one repository.
 pub(super) struct Fetch<'a> {
     endpoint: &'a Endpoint,
+    prefix: &'a str,
     live: &'a Live,
     pin: &'a Pin,
     deadline: Instant,
@@ -33,46 +37,49 @@ pub(super) struct Fetch<'a> {
 /// those at hand.
 type Files = HashMap<String, Result<Bytes, FetchError>>;
 
-/// How an update ended.
-pub(super) enum Fetched<'s> {
-    /// With the set at hand: one file was fetched, and it is as it was.
-    Unchanged(&'s Set),
-    /// With a new set.
-    New(Box<New>),
+/// With the set at hand: one file was fetched, and it is as it was.
+fn unchanged(set: &Set) -> Fetched {
+    let answer = Arc::clone(&set.repository);
+    let keep = Some(Arc::clone(&answer));
+    Fetched { answer, keep, files: Arc::clone(&set.files), is_unchanged: true }
 }
 
-/// A verified repository, and its files.
-pub(super) struct New {
-    pub(super) repository: Repository,
-    pub(super) files: Kept,
+/// With a new set, which is kept where it is complete.
+fn new(repository: Repository, files: Kept) -> Fetched {
+    let is_complete = repository.is_complete();
+    let answer = Arc::new(Either::Notary(repository));
+    let keep = is_complete.then(|| Arc::clone(&answer));
+    Fetched { answer, keep, files: Arc::new(files), is_unchanged: false }
 }
 
 impl<'a> Fetch<'a> {
     pub(super) fn new(
         endpoint: &'a Endpoint,
+        prefix: &'a str,
         live: &'a Live,
         pin: &'a Pin,
         deadline: Instant,
     ) -> Self {
         let scope = format!("repository:{}:pull", live.repository);
-        Self { endpoint, live, pin, deadline, scope }
+        Self { endpoint, prefix, live, pin, deadline, scope }
     }
 
     /// The verified repository or why there is none, and what is to be remembered either way.
-    pub(super) async fn run<'s>(
+    pub(super) async fn run(
         &self,
         remembered: &Memory,
-        at_hand: Option<&'s Set>,
+        at_hand: Option<&Set>,
         now: Timestamp,
-    ) -> (Memory, Result<Fetched<'s>, Refusal>) {
+    ) -> (Memory, Result<Fetched, Refusal>) {
         let mut memory = remembered.clone();
         if let Some(set) = at_hand {
             let timestamp = match self.get(TIMESTAMP, limits::TIMESTAMP_BYTES).await {
                 Ok(timestamp) => timestamp,
                 Err(error) => return (memory, Err(self.refused(TIMESTAMP, &error))),
             };
-            if set.repository.is_confirmed_by(&timestamp, remembered, now) {
-                return (memory, Ok(Fetched::Unchanged(set)));
+            let before = set.repository.notary();
+            if before.is_some_and(|it| it.is_confirmed_by(&timestamp, remembered, now)) {
+                return (memory, Ok(unchanged(set)));
             }
             let mut files: Files =
                 set.files.iter().map(|(role, file)| (role.clone(), Ok(file.clone()))).collect();
@@ -80,7 +87,7 @@ impl<'a> Fetch<'a> {
             // Where a newer root is needed, or anything else is wrong, everything is fetched anew.
             let attempt = self.attempt(&mut memory, &files, now).await;
             if let Ok(Some(new)) = attempt {
-                return (memory, Ok(Fetched::New(new)));
+                return (memory, Ok(new));
             }
         }
         // The snapshot may name a newer root than the one that was fetched beside it: once, the
@@ -89,7 +96,7 @@ impl<'a> Fetch<'a> {
             let files = self.newest().await;
             match self.attempt(&mut memory, &files, now).await {
                 Ok(None) => {}
-                Ok(Some(new)) => return (memory, Ok(Fetched::New(new))),
+                Ok(Some(new)) => return (memory, Ok(new)),
                 Err(refusal) => return (memory, Err(refusal)),
             }
         }
@@ -107,12 +114,12 @@ impl<'a> Fetch<'a> {
         memory: &mut Memory,
         files: &Files,
         now: Timestamp,
-    ) -> Result<Option<Box<New>>, Refusal> {
+    ) -> Result<Option<Fetched>, Refusal> {
         let mut update = Update::new(self.pin, &self.live.repository, memory.clone(), now);
         let verified = self.verify(&mut update, files).await;
         *memory = update.memory().clone();
         let Some(files) = verified? else { return Ok(None) };
-        Ok(Some(Box::new(New { repository: update.finish()?, files })))
+        Ok(Some(new(update.finish()?, files)))
     }
 
     /// Gives the update its files in their order; those that it took, or `None` where the snapshot
@@ -128,7 +135,7 @@ impl<'a> Fetch<'a> {
             drop(taken.insert(role.to_owned(), Bytes::copy_from_slice(file)));
         };
         let root = self.take(files, ROOT)?;
-        let mut step = update.root(&root)?;
+        let mut step = off_the_way(root.len(), || update.root(&root))?;
         while let RootStep::Needs(versions) = step {
             step = update.older_roots(self.older_roots(versions).await?)?;
         }
@@ -136,7 +143,8 @@ impl<'a> Fetch<'a> {
         update.timestamp(&self.take(files, TIMESTAMP)?)?;
         let wanted = update.snapshot_file().ok_or_else(|| missing(SNAPSHOT))?;
         let snapshot = self.exact(SNAPSHOT, &wanted, files, limits::SNAPSHOT_BYTES).await?;
-        if let SnapshotStep::RootChanged = update.snapshot(&snapshot)? {
+        let step = off_the_way(snapshot.len(), || update.snapshot(&snapshot))?;
+        if let SnapshotStep::RootChanged = step {
             return Ok(None);
         }
         keep(SNAPSHOT, &snapshot);
@@ -152,7 +160,8 @@ impl<'a> Fetch<'a> {
             )
             .await;
             for ((role, _), file) in wanted.iter().zip(fetched) {
-                update.role(role, file.as_deref().map_err(Clone::clone));
+                let length = file.as_ref().map_or(0, Bytes::len);
+                off_the_way(length, || update.role(role, file.as_deref().map_err(Clone::clone)));
                 if let Ok(file) = &file {
                     keep(role, file);
                 }
@@ -227,8 +236,8 @@ impl<'a> Fetch<'a> {
     }
 
     async fn get(&self, file: &str, limit: u64) -> Result<Bytes, FetchError> {
-        let prefix = self.live.source.url.path().trim_end_matches('/');
-        let path = format!("{prefix}/v2/{}/_trust/tuf/{file}.json", self.live.repository);
+        let (prefix, repository) = (self.prefix, &self.live.repository);
+        let path = format!("{prefix}/v2/{repository}/_trust/tuf/{file}.json");
         let ask = Ask {
             accept: None,
             scope: Some(&self.scope),

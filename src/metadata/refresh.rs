@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::set::{Attention, Set};
-use super::{Key, Live, Shared, origin};
+use super::{Key, Live, Shared};
 
 /// A refresh begins at 60% to 90% of `refreshAfterSeconds`: sets that were read together spread,
 /// and the update has a tenth of the time to end in before a review would have to wait for it.
@@ -61,15 +61,14 @@ async fn turn(shared: &Weak<Shared>, key: &Key, attention: &Weak<Attention>) -> 
 
 async fn refresh(shared: &Arc<Shared>, key: &Key, set: &Set) {
     let live = Live { source: set.attention.source(), ..set.live.clone() };
-    let host = origin(&live.source.url);
-    let Some(turn) = shared.gate.enter_background(host.as_str()).await else { return };
+    let Some(turn) = shared.gate.enter_background(&live.source.host()).await else { return };
     let (seen, whole) = (set.complete, Arc::clone(shared));
     let update = move || async move {
         let _turn = turn;
         // A review may have been faster.
         match whole.sets.get(&live.key()) {
             Some(set) if set.complete != seen => Ok(Arc::clone(&set.repository)),
-            _ => whole.renew(&live).await,
+            _ => whole.renew(&live, false).await,
         }
     };
     // The update tells in the log how it ended.

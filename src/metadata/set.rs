@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use countersign_verify::notary::Repository;
 use countersign_verify::outcome::{Refusal, Unavailable};
 use jiff::Timestamp;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::refresh::LONGEST_BACK_OFF;
-use super::{Live, UPDATE_TIMEOUT};
+use super::{Live, Repository, UPDATE_TIMEOUT};
 use crate::api::Source;
 
 /// A set that a review asked for within this time is in use: it is refreshed in the background.
@@ -69,6 +68,21 @@ impl Set {
         let (failures, last_failure) = (AtomicU32::new(0), Mutex::default());
         let excused = AtomicU64::new(0);
         Self { live, repository, files, complete, failures, last_failure, excused, attention }
+    }
+
+    /// The same with more of the repository loaded.
+    pub(super) fn extended(&self, repository: Arc<Repository>) -> Self {
+        let last_failure = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        Self {
+            live: self.live.clone(),
+            repository,
+            files: Arc::clone(&self.files),
+            complete: self.complete,
+            failures: AtomicU32::new(self.failures()),
+            last_failure: Mutex::new(*last_failure),
+            excused: AtomicU64::new(self.excused.load(Ordering::Relaxed)),
+            attention: Arc::clone(&self.attention),
+        }
     }
 
     /// The memory that it takes, roughly, in bytes.

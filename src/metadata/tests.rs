@@ -5,22 +5,21 @@ use std::fs::File;
 use countersign_verify::notary::Pins;
 
 use super::*;
+use crate::api::{Connection, Source, SourceKind};
 
 fn live() -> Live {
     let source = Source {
         name: "notary".to_owned(),
         fingerprint: [0; 32],
-        url: "https://notary.example.com".parse().expect("a URL"),
-        pins: Arc::new(Pins(Vec::new())),
+        kind: SourceKind::Notary {
+            url: "https://notary.example.com".parse().expect("a URL"),
+            pins: Arc::new(Pins(Vec::new())),
+        },
         connection: Connection::default(),
         refresh_after: Duration::from_secs(60),
         refuse_after: Duration::from_secs(60),
     };
-    Live {
-        source: Arc::new(source),
-        repository: "registry.example.com/a".to_owned(),
-        roles: BTreeSet::new(),
-    }
+    Live::notary(Arc::new(source), "registry.example.com/a".to_owned(), BTreeSet::new())
 }
 
 // One thread, as long as the lock is held: with a blocked one nothing else would run.
@@ -38,8 +37,11 @@ async fn waiting_for_a_state_folder_leaves_the_thread_to_others() {
     let lock = folder.path().join(place.file_name()).with_extension("lock");
     let held = File::create(lock).expect("made");
     held.lock().expect("locked");
-    let floor = countersign_verify::notary::Floor { version: 1, keys: "k".to_owned() };
-    let newer = Memory { root: None, roles: [("timestamp".to_owned(), floor)].into() };
+    let floor = countersign_verify::memory::Floor { version: 1, keys: "k".to_owned() };
+    let newer = countersign_verify::memory::Memory {
+        root: None,
+        roles: [("timestamp".to_owned(), floor)].into(),
+    };
     let loaded = Remembered::default();
     let raise = repositories.shared.raise(&live, &place, &loaded, newer);
     let others = async {
@@ -59,14 +61,17 @@ async fn k14_a_source_whose_objects_could_not_be_read_is_not_asked() {
     listener.set_nonblocking(true).expect("it is a socket");
     let mut live = live();
     let source = Arc::make_mut(&mut live.source);
-    source.url =
-        format!("http://{}", listener.local_addr().expect("bound")).parse().expect("a URL");
     source.connection.unread = Some("you may not read Secret \"login\"".to_owned());
-    source.pins = Arc::new(Pins(vec![countersign_verify::notary::Pin {
+    let pins = Pins(vec![countersign_verify::notary::Pin {
         name: "all".to_owned(),
         repositories: vec![countersign_verify::image::Pattern::parse("**").expect("a pattern")],
         keys: countersign_verify::notary::PinnedKeys::RootKeyIds { ids: Vec::new(), threshold: 1 },
-    }]));
+    }]);
+    let address = listener.local_addr().expect("bound");
+    source.kind = SourceKind::Notary {
+        url: format!("http://{address}").parse().expect("a URL"),
+        pins: Arc::new(pins),
+    };
     let repositories = Repositories::new(MemoryStore::in_process(), Arc::new(Clock::system()));
     let refusal = repositories.update(&live).await.expect_err("not asked");
     let cause = "you may not read Secret \"login\"".to_owned();

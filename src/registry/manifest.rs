@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use countersign_verify::image::{Digest, Reference};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName};
@@ -31,6 +32,10 @@ const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-conten
 pub(super) enum ManifestError {
     #[error("{0}")]
     Fetch(#[from] FetchError),
+    #[error("it is named without a digest")]
+    NoDigest,
+    #[error("the registry gave another manifest than the digest's")]
+    Another,
     #[error("the manifest is schema 1, which has no digest of its own")]
     Schema1,
     #[error("media type {0} is no image manifest or index")]
@@ -85,6 +90,23 @@ pub(super) async fn resolve(
     }
     let answer = endpoint.get(&path, &ask).await?;
     from_body(&answer.headers, &answer.body)
+}
+
+/// Asks for the manifest of the image's digest, and checks that it is that.
+pub(super) async fn fetch(
+    endpoint: &Endpoint,
+    image: &Reference,
+    deadline: Instant,
+) -> Result<Bytes, ManifestError> {
+    let digest = image.digest().ok_or(ManifestError::NoDigest)?;
+    let repository = image.repository();
+    let path = format!("/v2/{repository}/manifests/{digest}");
+    let scope = format!("repository:{repository}:pull");
+    let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ");
+    let ask =
+        Ask { accept: Some(&accept), scope: Some(&scope), max_bytes: MANIFEST_BYTES, deadline };
+    let body = endpoint.get(&path, &ask).await?.body;
+    if digest.verifies(&body) { Ok(body) } else { Err(ManifestError::Another) }
 }
 
 /// The digest as the headers tell it; `None` where only the body can.

@@ -3,6 +3,7 @@
 //! Two requests of the distribution API are all that is needed, HEAD and GET of a manifest. They
 //! go through [`crate::http`], so a registry can neither send us elsewhere nor keep us reading.
 
+mod answers;
 mod credentials;
 mod manifest;
 #[cfg(test)]
@@ -14,20 +15,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use countersign_verify::image::{Digest, Reference};
 use countersign_verify::outcome::Unavailable;
-use moka::Expiry;
 use moka::sync::Cache;
 use tokio::time::Instant;
 use url::Url;
 
 use crate::http::{Basic, Endpoint, EndpointConfig};
-use crate::singleflight::SingleFlight;
+use answers::{AnswerExpiry, Answers, Question};
 pub(crate) use credentials::{DockerAuth, DockerConfig};
 use credentials::{DockerConfigs, read_bounded};
 
 /// Most answers remembered.
 const ANSWERS: u64 = 10_000;
+
+/// How long a manifest is remembered. What it is hangs on its digest only; who may read it may
+/// change.
+const MANIFEST_LIFE: Duration = Duration::from_secs(600);
+
+/// Memory for manifests, in bytes.
+const MANIFESTS_BYTES: u64 = 16 << 20;
 
 /// Most registries, each with one set of credentials, to which connections are kept.
 const ENDPOINTS: u64 = 1_000;
@@ -87,17 +95,8 @@ struct Inner {
     config: RegistryConfig,
     credentials: DockerConfigs,
     endpoints: Cache<EndpointKey, Endpoint>,
-    answers: Cache<Question, Answer>,
-    flights: SingleFlight<Question, Answer>,
-}
-
-type Answer = Result<Resolved, Unavailable>;
-
-/// What is asked, and as whom: an answer is for those with the same credentials only.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Question {
-    image: Reference,
-    credentials: Option<Basic>,
+    tags: Arc<Answers<Resolved>>,
+    manifests: Arc<Answers<Bytes>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -116,12 +115,15 @@ impl std::fmt::Debug for Registry {
 impl Registry {
     /// Contacts nobody and reads nothing yet.
     pub fn new(config: RegistryConfig) -> Self {
-        let expiry = AnswerExpiry { resolved: config.tag_ttl, refused: config.refused_ttl };
+        let refused = config.refused_ttl;
+        let tags = AnswerExpiry { good: config.tag_ttl, refused };
+        let manifests = AnswerExpiry { good: MANIFEST_LIFE, refused };
+        let length = |manifest: &Bytes| u32::try_from(manifest.len()).unwrap_or(u32::MAX);
         let inner = Inner {
             credentials: DockerConfigs::new(config.docker_configs.clone()),
             endpoints: Cache::builder().max_capacity(ENDPOINTS).time_to_idle(ENDPOINT_IDLE).build(),
-            answers: Cache::builder().max_capacity(ANSWERS).expire_after(expiry).build(),
-            flights: SingleFlight::default(),
+            tags: Arc::new(Answers::new(tags, ANSWERS, |_| 1)),
+            manifests: Arc::new(Answers::new(manifests, MANIFESTS_BYTES, length)),
             config,
         };
         Self { inner: Arc::new(inner) }
@@ -155,38 +157,89 @@ impl Registry {
         own: Option<Basic>,
         allowed: &BTreeSet<String>,
     ) -> Option<Result<Resolved, Unavailable>> {
-        without_contact(image, allowed).or_else(|| {
-            let credentials = match own {
-                Some(own) => Some(own),
-                None => self.inner.credentials.lookup(image.registry())?.ok()?,
-            };
-            self.inner.answers.get(&Question { image: image.clone(), credentials })
-        })
+        without_contact(image, allowed)
+            .or_else(|| self.inner.tags.known(&self.known_question(image, own)?))
     }
 
-    async fn ask(&self, image: &Reference, own: Option<Basic>, deadline: Instant) -> Answer {
+    /// The manifest that an image's digest names, of at most 4 MiB, checked against it. Who asks
+    /// for what, and as whom, is as for [`Registry::resolve`].
+    pub async fn manifest(
+        &self,
+        image: &Reference,
+        own: Option<Basic>,
+        allowed: &BTreeSet<String>,
+        deadline: Instant,
+    ) -> Result<Bytes, Unavailable> {
+        check_allowed(image, allowed)?;
+        let asking = async {
+            let question = self.question(image, own).await?;
+            let (inner, deadline) = (Arc::clone(&self.inner), least(deadline));
+            let ask = move |question: Question| async move {
+                let endpoint = inner.endpoint_for(&question).await?;
+                let fetched = manifest::fetch(&endpoint, &question.image, deadline).await;
+                fetched.map_err(|cause| unavailable(question.image.registry(), &cause))
+            };
+            self.inner.manifests.answer(question, ask).await
+        };
+        tokio::time::timeout_at(deadline, asking)
+            .await
+            .unwrap_or(Err(Unavailable::DeadlineExceeded))
+    }
+
+    /// The manifest where it is known without asking anybody; `None` where it takes a
+    /// [`Registry::manifest`].
+    pub fn cached_manifest(
+        &self,
+        image: &Reference,
+        own: Option<Basic>,
+        allowed: &BTreeSet<String>,
+    ) -> Option<Result<Bytes, Unavailable>> {
+        if let Err(refused) = check_allowed(image, allowed) {
+            return Some(Err(refused));
+        }
+        self.inner.manifests.known(&self.known_question(image, own)?)
+    }
+
+    async fn ask(
+        &self,
+        image: &Reference,
+        own: Option<Basic>,
+        deadline: Instant,
+    ) -> Result<Resolved, Unavailable> {
+        let question = self.question(image, own).await?;
+        let (inner, deadline) = (Arc::clone(&self.inner), least(deadline));
+        let ask = move |question: Question| async move {
+            let endpoint = inner.endpoint_for(&question).await?;
+            let resolved = manifest::resolve(&endpoint, &question.image, deadline).await;
+            resolved.map_err(|cause| unavailable(question.image.registry(), &cause))
+        };
+        self.inner.tags.answer(question, ask).await
+    }
+
+    async fn question(
+        &self,
+        image: &Reference,
+        own: Option<Basic>,
+    ) -> Result<Question, Unavailable> {
         let credentials = match own {
             Some(own) => Some(own),
             None => self.inner.installations(image.registry()).await?,
         };
-        let question = Question { image: image.clone(), credentials };
-        if let Some(answer) = self.inner.answers.get(&question) {
-            return answer;
-        }
-        let inner = self.inner.clone();
-        let deadline = deadline.max(Instant::now() + LEAST_TIME);
-        let asked = question.clone();
-        let answer = self.inner.flights.run(question, move || async move {
-            // It may have been answered between the look above and now.
-            if let Some(answer) = inner.answers.get(&asked) {
-                return answer;
-            }
-            let answer = inner.fetch(&asked, deadline).await;
-            inner.answers.insert(asked, answer.clone());
-            answer
-        });
-        answer.await.unwrap_or_else(|aborted| Err(unavailable(image.registry(), &aborted)))
+        Ok(Question { image: image.clone(), credentials })
     }
+
+    /// The same without reading the installation's credentials again.
+    fn known_question(&self, image: &Reference, own: Option<Basic>) -> Option<Question> {
+        let credentials = match own {
+            Some(own) => Some(own),
+            None => self.inner.credentials.lookup(image.registry())?.ok()?,
+        };
+        Some(Question { image: image.clone(), credentials })
+    }
+}
+
+fn least(deadline: Instant) -> Instant {
+    deadline.max(Instant::now() + LEAST_TIME)
 }
 
 impl Inner {
@@ -195,13 +248,10 @@ impl Inner {
         self.credentials.lookup(registry).transpose().map(Option::flatten)
     }
 
-    async fn fetch(&self, question: &Question, deadline: Instant) -> Answer {
+    async fn endpoint_for(&self, question: &Question) -> Result<Endpoint, Unavailable> {
         let registry = question.image.registry();
         let endpoint = self.endpoint(registry, question.credentials.clone()).await;
-        let endpoint = endpoint.map_err(|cause| unavailable(registry, &cause))?;
-        manifest::resolve(&endpoint, &question.image, deadline)
-            .await
-            .map_err(|cause| unavailable(registry, &cause))
+        endpoint.map_err(|cause| unavailable(registry, &cause))
     }
 
     async fn endpoint(
@@ -256,46 +306,18 @@ pub(crate) fn without_contact(
     if let Some(digest) = image.digest() {
         return Some(Ok(Resolved { digest: digest.clone(), size: None }));
     }
+    check_allowed(image, allowed).err().map(Err)
+}
+
+/// Refuses to contact a registry that nobody named.
+fn check_allowed(image: &Reference, allowed: &BTreeSet<String>) -> Result<(), Unavailable> {
     let registry = image.registry();
     if allowed.contains(registry) {
-        return None;
+        return Ok(());
     }
-    Some(Err(Unavailable::RegistryNotAllowed { registry: registry.to_owned() }))
+    Err(Unavailable::RegistryNotAllowed { registry: registry.to_owned() })
 }
 
 fn unavailable(registry: &str, cause: &dyn std::fmt::Display) -> Unavailable {
     Unavailable::RegistryUnavailable { registry: registry.to_owned(), cause: cause.to_string() }
-}
-
-/// Lets refusals expire sooner than digests.
-struct AnswerExpiry {
-    resolved: Duration,
-    refused: Duration,
-}
-
-impl AnswerExpiry {
-    fn of(&self, answer: &Answer) -> Option<Duration> {
-        Some(if answer.is_ok() { self.resolved } else { self.refused })
-    }
-}
-
-impl Expiry<Question, Answer> for AnswerExpiry {
-    fn expire_after_create(
-        &self,
-        _: &Question,
-        answer: &Answer,
-        _: std::time::Instant,
-    ) -> Option<Duration> {
-        self.of(answer)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &Question,
-        answer: &Answer,
-        _: std::time::Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        self.of(answer)
-    }
 }

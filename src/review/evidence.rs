@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use countersign_verify::image::Reference;
-use countersign_verify::notary::Repository;
 use countersign_verify::outcome::{Refusal, Unavailable};
-use countersign_verify::policy::Authority;
+use countersign_verify::policy::{Authority, Lookup};
+use countersign_verify::tuf::Image;
 use futures_util::future::join_all;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
-use super::judge::{self, Plan, named_roles};
+use super::ask::named_roles;
+use super::judge::{self, Plan};
 use super::{ImageReview, Request, Reviewer};
+use crate::api::SourceKind;
 use crate::http::Basic;
-use crate::metadata::Live;
+use crate::metadata::{Live, Repository, Want};
 use crate::registry::{Resolved, without_contact};
 use crate::snapshot::Snapshot;
 
@@ -27,7 +30,9 @@ type Verified = Result<Arc<Repository>, Refusal>;
 #[derive(Default)]
 pub(super) struct Evidence {
     digests: BTreeMap<Reference, Found>,
-    /// By source and repository.
+    /// Where a signature says nothing of the digest's algorithm; by `@digest`.
+    manifests: BTreeMap<Reference, Result<Bytes, Unavailable>>,
+    /// By source, and by what is asked of it: see [`subject`].
     repositories: BTreeMap<String, BTreeMap<String, Verified>>,
 }
 
@@ -37,19 +42,30 @@ impl Evidence {
         self.digests.get(reference).cloned()
     }
 
-    /// A repository's metadata in a source; `None` where there is no such source.
-    pub(super) fn repository(&self, source: &str, name: &str) -> Option<Verified> {
-        self.repositories.get(source)?.get(name).cloned()
+    /// An image's manifest; `None` where nobody asked.
+    pub(super) fn manifest(&self, by_digest: &Reference) -> Option<Result<Bytes, Unavailable>> {
+        self.manifests.get(by_digest).cloned()
     }
 
-    fn holds(&self, live: &Live) -> bool {
-        let repositories = self.repositories.get(&live.source.name);
-        repositories.is_some_and(|repositories| repositories.contains_key(&live.repository))
+    /// The metadata that an authority's signature of an image is in; `None` where there is no such
+    /// source.
+    pub(super) fn repository(
+        &self,
+        authority: &Authority,
+        reference: &Reference,
+    ) -> Option<Verified> {
+        let subject = subject(&authority.lookup, reference);
+        self.repositories.get(&authority.source)?.get(&subject).cloned()
     }
 
-    fn hold(&mut self, live: &Live, verified: Verified) {
-        let source = self.repositories.entry(live.source.name.clone()).or_default();
-        source.insert(live.repository.clone(), verified);
+    fn holds(&self, asked: &Asked) -> bool {
+        let repositories = self.repositories.get(&asked.live.source.name);
+        repositories.is_some_and(|repositories| repositories.contains_key(&asked.subject))
+    }
+
+    fn hold(&mut self, asked: &Asked, verified: Verified) {
+        let source = self.repositories.entry(asked.live.source.name.clone()).or_default();
+        source.insert(asked.subject.clone(), verified);
     }
 }
 
@@ -74,32 +90,95 @@ impl Reviewer {
                     None => drop(tags.insert(reference)),
                 }
             }
-            for live in lives(snapshot, plan.authorities(), reference) {
-                if evidence.holds(&live) {
+            for asked in asked_of(snapshot, plan.authorities(), reference) {
+                if evidence.holds(&asked) {
                     continue;
                 }
-                match self.repositories.current(&live) {
-                    Some(current) => evidence.hold(&live, Ok(current)),
+                match self.repositories.current(&asked.live) {
+                    Some(current) => evidence.hold(&asked, Ok(current)),
                     // Sources of different names answer each for itself, though they be the same.
                     None => {
-                        let key = (live.source.name.clone(), live.repository.clone());
-                        repositories.entry(key).or_insert(live);
+                        let key = (asked.live.source.name.clone(), asked.subject.clone());
+                        repositories.entry(key).or_insert(asked);
                     }
                 }
             }
         }
-        if tags.is_empty() && repositories.is_empty() {
-            return evidence;
+        if !tags.is_empty() || !repositories.is_empty() {
+            let (digests, verified) = tokio::join!(
+                self.resolved(snapshot, request, &tags),
+                join_all(repositories.values().map(|asked| self.verified(asked, request))),
+            );
+            evidence.digests.extend(tags.into_iter().cloned().zip(digests));
+            for (asked, verified) in repositories.values().zip(verified) {
+                evidence.hold(asked, verified);
+            }
         }
-        let (digests, verified) = tokio::join!(
-            self.resolved(snapshot, request, &tags),
-            join_all(repositories.values().map(|live| self.verified(live, request.deadline))),
-        );
-        evidence.digests.extend(tags.into_iter().cloned().zip(digests));
-        for (live, verified) in repositories.values().zip(verified) {
-            evidence.hold(live, verified);
-        }
+        self.add_manifests(&mut evidence, snapshot, plans, request).await;
         evidence
+    }
+
+    /// Fetches the manifests that signatures are to be compared with where their digests do not
+    /// tell: of targets that list another hash only.
+    async fn add_manifests(
+        &self,
+        evidence: &mut Evidence,
+        snapshot: &Snapshot,
+        plans: &[Plan<'_>],
+        request: &Request<'_>,
+    ) {
+        let needed: BTreeSet<Reference> =
+            plans.iter().filter_map(|plan| self.manifest_of(evidence, plan)).collect();
+        let mut wanted = Vec::new();
+        for image in needed {
+            let own = self.at_hand_credentials(request, image.registry());
+            let known = own.and_then(|own| match own {
+                Ok(own) => self.registry.cached_manifest(&image, own, &snapshot.registries),
+                Err(unavailable) => Some(Err(unavailable)),
+            });
+            match known {
+                Some(known) => drop(evidence.manifests.insert(image, known)),
+                None => wanted.push(image),
+            }
+        }
+        let chosen = self.credentials(request, wanted.iter()).await;
+        let fetching = wanted.iter().map(|image| async {
+            let own = chosen.get(image.registry()).cloned().unwrap_or(Ok(None))?;
+            self.registry.manifest(image, own, &snapshot.registries, request.deadline).await
+        });
+        let fetched = join_all(fetching).await;
+        evidence.manifests.extend(wanted.iter().cloned().zip(fetched));
+    }
+
+    /// The image by its digest, where an authority needs its manifest.
+    fn manifest_of(&self, evidence: &Evidence, plan: &Plan<'_>) -> Option<Reference> {
+        let reference = plan.to_verify()?;
+        let mut tuf = plan
+            .authorities()
+            .filter_map(|authority| match &authority.lookup {
+                Lookup::Tuf(lookup) => Some((authority, lookup)),
+                Lookup::Notary(_) => None,
+            })
+            .peekable();
+        tuf.peek()?;
+        let found = evidence.digest(reference);
+        let digest = reference.digest().cloned().or_else(|| Some(found?.ok()?.digest))?;
+        let now = self.clock.now();
+        let mut needs = tuf.filter_map(|(authority, lookup)| {
+            let repository = evidence.repository(authority, reference)?.ok()?;
+            let image = Image { reference, digest: &digest, size: None, manifest: None };
+            repository.tuf()?.needs_manifest(lookup, image, now).then_some(())
+        });
+        needs.next()?;
+        Some(reference.with_digest(digest))
+    }
+
+    /// As whom manifests are read, where nobody has to be asked.
+    fn at_hand_credentials(&self, request: &Request<'_>, registry: &str) -> Option<Own> {
+        match &self.pull_secrets {
+            Some(secrets) => secrets.at_hand(request.namespace, request.puller, registry),
+            None => Some(Ok(None)),
+        }
     }
 
     /// What a tag resolves to, where nobody has to be asked.
@@ -133,26 +212,33 @@ impl Reviewer {
         request: &Request<'_>,
         tags: &BTreeSet<&Reference>,
     ) -> Vec<Found> {
-        let Request { namespace, puller, deadline, .. } = *request;
-        let mut chosen: BTreeMap<&str, Own> = BTreeMap::new();
-        if let Some(secrets) = &self.pull_secrets {
-            let registries: BTreeSet<&str> = tags.iter().map(|tag| tag.registry()).collect();
-            let choosing = registries
-                .iter()
-                .map(|registry| secrets.credentials(namespace, puller, registry, deadline));
-            let credentials = join_all(choosing).await;
-            chosen.extend(registries.into_iter().zip(credentials));
-        }
+        let chosen = self.credentials(request, tags.iter().copied()).await;
         let resolving = tags.iter().map(|tag| async {
             let own = chosen.get(tag.registry()).cloned().unwrap_or(Ok(None))?;
-            self.registry.resolve(tag, own, &snapshot.registries, deadline).await
+            self.registry.resolve(tag, own, &snapshot.registries, request.deadline).await
         });
         join_all(resolving).await
     }
 
-    async fn verified(&self, live: &Live, deadline: Instant) -> Verified {
+    async fn credentials<'r>(
+        &self,
+        request: &Request<'_>,
+        images: impl Iterator<Item = &'r Reference>,
+    ) -> BTreeMap<&'r str, Own> {
+        let Some(secrets) = &self.pull_secrets else { return BTreeMap::new() };
+        let Request { namespace, puller, deadline, .. } = *request;
+        let registries: BTreeSet<&str> = images.map(|image| image.registry()).collect();
+        let choosing = registries
+            .iter()
+            .map(|registry| secrets.credentials(namespace, puller, registry, deadline));
+        let credentials = join_all(choosing).await;
+        registries.into_iter().zip(credentials).collect()
+    }
+
+    async fn verified(&self, asked: &Asked, request: &Request<'_>) -> Verified {
+        let live = &asked.live;
         let updated = self.repositories.update(live);
-        timeout_at(deadline, updated).await.unwrap_or_else(|_| {
+        timeout_at(request.deadline, updated).await.unwrap_or_else(|_| {
             let at_hand = self.repositories.without_update(live);
             at_hand.unwrap_or(Err(Unavailable::DeadlineExceeded.into()))
         })
@@ -166,9 +252,9 @@ impl Reviewer {
             review.decision.verdicts.iter().filter_map(|v| v.policy.as_deref()).collect();
         let policies = snapshot.policies.policies().iter();
         let asked = policies.filter(|policy| names.contains(policy.name.as_str()));
-        lives(&snapshot, asked.flat_map(judge::authorities), reference)
+        asked_of(&snapshot, asked.flat_map(judge::authorities), reference)
             .into_iter()
-            .filter_map(|live| {
+            .filter_map(|Asked { live, .. }| {
                 let current = self.repositories.current(&live)?;
                 Some((live, current))
             })
@@ -176,26 +262,56 @@ impl Reviewer {
     }
 }
 
-/// The repositories that authorities read, one a source, with all roles that any of them names.
-fn lives<'a>(
+/// Metadata, and what is asked of it.
+struct Asked {
+    live: Live,
+    subject: String,
+}
+
+/// What is asked of a source: a Notary repository answers for all its images, and of a TUF
+/// repository each image needs other roles.
+fn subject(lookup: &Lookup, reference: &Reference) -> String {
+    match lookup {
+        Lookup::Notary(_) => reference.name().to_owned(),
+        Lookup::Tuf(_) => reference.to_string(),
+    }
+}
+
+/// The metadata that authorities read, one a source, with all that any of them needs of it.
+fn asked_of<'a>(
     snapshot: &Snapshot,
     authorities: impl Iterator<Item = &'a Authority>,
     reference: &Reference,
-) -> Vec<Live> {
-    let mut lives: Vec<Live> = Vec::new();
+) -> Vec<Asked> {
+    let mut all: Vec<Asked> = Vec::new();
     for authority in authorities {
         let Some(source) = snapshot.sources.get(&authority.source) else { continue };
-        let roles = named_roles(authority).iter().cloned();
-        match lives.iter_mut().find(|live| live.source.name == source.name) {
-            Some(live) => live.roles.extend(roles),
-            None => lives.push(Live {
-                source: Arc::clone(source),
-                repository: reference.name().to_owned(),
-                roles: BTreeSet::from_iter(roles),
-            }),
+        let new = match (&authority.lookup, &source.kind) {
+            (Lookup::Notary(lookup), SourceKind::Notary { .. }) => {
+                let roles = named_roles(lookup).iter().cloned().collect();
+                Live::notary(Arc::clone(source), reference.name().to_owned(), roles)
+            }
+            (Lookup::Tuf(lookup), SourceKind::Tuf { .. }) => {
+                let want = |reference| Want { lookup: Arc::clone(lookup), reference };
+                // Where the digest counts, whether its tag agrees is told as well.
+                let by_tag = reference.by_tag().filter(|_| reference.digest().is_some());
+                let wanted = [Some(reference.clone()), by_tag].into_iter().flatten();
+                Live::tuf(Arc::clone(source), wanted.map(want).collect())
+            }
+            // The authority says so itself.
+            (Lookup::Notary(_), _) | (Lookup::Tuf(_), _) => continue,
+        };
+        match all.iter_mut().find(|asked| asked.live.source.name == source.name) {
+            Some(Asked { live, .. }) => {
+                live.roles.extend(new.roles);
+                live.wants.extend(new.wants);
+            }
+            None => {
+                all.push(Asked { live: new, subject: subject(&authority.lookup, reference) });
+            }
         }
     }
-    lives
+    all
 }
 
 #[cfg(test)]

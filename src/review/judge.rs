@@ -1,13 +1,13 @@
 //! From evidence to decisions: no I/O here.
 
 use countersign_verify::image::Reference;
-use countersign_verify::notary::{Lookup, Wanted};
 use countersign_verify::outcome::{
-    AuthorityOutcome, Decision, Denial, Effect, Finding, PolicyVerdict, Proof, Refusal, Unavailable,
+    AuthorityOutcome, Decision, Denial, Effect, Finding, PolicyVerdict, Refusal, Unavailable,
 };
 use countersign_verify::policy::{Action, Authority, Namespace, Policy, Rule, Selected, Tags};
 use jiff::Timestamp;
 
+use super::ask::ask;
 use super::evidence::Evidence;
 use super::{ImageReview, ImageUse, Request, Subject};
 use crate::cluster::Labels;
@@ -166,62 +166,6 @@ fn pins(selected: &[Selected<'_>], decision: &Decision) -> bool {
         && verified_by_a_pinning_policy
         && !denying.any(|(tags, _)| tags == Tags::RequireDigest)
         && decision.effect() != Effect::Deny
-}
-
-fn ask(
-    authority: &Authority,
-    reference: &Reference,
-    evidence: &Evidence,
-    now: Timestamp,
-    notes: &mut Vec<String>,
-) -> Result<Proof, Refusal> {
-    authority.pins.as_ref().map_err(|denial| denial.clone())?;
-    let repository = evidence
-        .repository(&authority.source, reference.name())
-        .ok_or_else(|| Denial::SourceNotFound { source_name: authority.source.clone() })??;
-    let find = |wanted: Wanted<'_>| repository.find(&authority.lookup, wanted, now);
-    match (reference.digest(), reference.tag()) {
-        (Some(digest), tag) => {
-            let proof = find(Wanted::Digest { digest })?;
-            if let Some(tag) = tag
-                && find(Wanted::Tag { tag, digest, size: None }).is_err()
-            {
-                notes.push(format!(
-                    "the digest counts: tag \"{tag}\" is not signed for it by {}",
-                    authority.name
-                ));
-            }
-            Ok(proof)
-        }
-        (None, Some(tag)) => {
-            let not_asked = || {
-                Err(Unavailable::RegistryNotAllowed { registry: reference.registry().to_owned() })
-            };
-            match evidence.digest(reference).unwrap_or_else(not_asked) {
-                Ok(found) => find(Wanted::Tag { tag, digest: &found.digest, size: found.size }),
-                // Who may not read the registry's tags does not learn from us which of them
-                // exist: a tag that is not signed is refused for that, there or not.
-                Err(unavailable) => {
-                    repository.signs_tag(&authority.lookup, tag, now)?;
-                    Err(unavailable.into())
-                }
-            }
-        }
-        (None, None) => Err(Denial::InvalidReference {
-            image: reference.to_string(),
-            reason: "it has neither a tag nor a digest".to_owned(),
-        }
-        .into()),
-    }
-}
-
-/// The roles below `targets` that an authority asks for by name, so that they can be fetched with
-/// the first files rather than after them.
-pub(super) fn named_roles(authority: &Authority) -> &[String] {
-    match &authority.lookup {
-        Lookup::Docker => &[],
-        Lookup::RequireRoles(roles) => roles,
-    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use std::io;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use countersign::api::{Connection, Source};
+use countersign::api::{Connection, Source, SourceKind};
 use countersign::clock::Clock;
 use countersign::metadata::{Live, MemoryStore, Repositories};
 use countersign_verify::notary::{Pin, Pins};
@@ -34,13 +34,12 @@ fn live(server: &Server, repository: &str, pin: &Pin, refresh_after: Duration) -
     let source = Source {
         name: "notary".to_owned(),
         fingerprint: [0; 32],
-        url: server.url(),
-        pins: Arc::new(Pins(vec![pin.clone()])),
+        kind: SourceKind::Notary { url: server.url(), pins: Arc::new(Pins(vec![pin.clone()])) },
         connection: Connection::default(),
         refresh_after,
         refuse_after: refresh_after,
     };
-    Live { source: Arc::new(source), repository: repository.to_owned(), roles: BTreeSet::new() }
+    Live::notary(Arc::new(source), repository.to_owned(), BTreeSet::new())
 }
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -5,13 +5,14 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use countersign::clock::Clock;
+use countersign::metadata::Repository;
 use countersign::registry::{Registry, RegistryConfig};
 use countersign::review::Reviewer;
 use countersign::snapshot::Snapshot;
 use countersign_verify::image::{Digest, Pattern};
-use countersign_verify::notary::{Lookup, Repository, Wanted};
+use countersign_verify::notary::{self, Wanted};
 use countersign_verify::policy::{
-    Action, Authority, NamespaceSelector, Policy, PolicySet, Rule, Tags,
+    Action, Authority, Lookup, NamespaceSelector, Policy, PolicySet, Rule, Tags,
 };
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -59,8 +60,8 @@ impl World {
         let authority = Authority {
             name: "release-team".to_owned(),
             source: source.name.clone(),
-            pins: Ok(Arc::clone(&source.pins)),
-            lookup: Lookup::Docker,
+            usable: Ok(()),
+            lookup: Lookup::Notary(notary::Lookup::Docker),
         };
         let policy = Policy {
             name: "payments".to_owned(),
@@ -166,5 +167,5 @@ impl World {
 pub(crate) fn signs(set: &Repository, tag: &str, word: &str) -> bool {
     let digest: Digest = digest(word);
     let wanted = Wanted::Tag { tag, digest: &digest, size: None };
-    set.find(&Lookup::Docker, wanted, clock()).is_ok()
+    set.notary().expect("of Notary").find(&notary::Lookup::Docker, wanted, clock()).is_ok()
 }

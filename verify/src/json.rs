@@ -50,8 +50,16 @@ pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Value, Denial> {
             what: format!("the number of JSON values in {file}"),
             limit: limits::JSON_VALUES,
         },
-        _ => Denial::MalformedMetadata { file: file.to_owned(), reason: error.to_string() },
+        _ => Denial::MalformedMetadata { file: file.to_owned(), reason: reason(bytes, &error) },
     })
+}
+
+/// A page in the place of metadata is the commonest mistake in an URL.
+fn reason(bytes: &[u8], error: &serde_json::Error) -> String {
+    if bytes.trim_ascii_start().starts_with(b"<") {
+        return "it is a page of HTML or XML, not JSON: the URL is not that of metadata".to_owned();
+    }
+    error.to_string()
 }
 
 /// The canonical form of both dialects (OLPC's, and Docker's): members sorted by their bytes, no white space, and only `\` and `"`

@@ -108,6 +108,10 @@ pub const TUF_SNAPSHOT_BYTES: u64 = 2_000_000;
 /// Largest TUF 1.0 targets file read, in bytes. Source: python-tuf (`targets_max_length`).
 pub const TUF_TARGETS_BYTES: u64 = 5_000_000;
 
+/// Largest sum of the files of one TUF 1.0 repository that is kept, in bytes: 100,000 targets in
+/// 16,384 hashed bins are some 40 MB when all of them are loaded.
+pub const TUF_REPOSITORY_BYTES: u64 = 64 << 20;
+
 /// Most delegations that one TUF 1.0 targets file may list: twice the 16,384 hashed bins of the
 /// largest repositories that Rugged writes. [`DELEGATIONS`] bounds how many of them one lookup
 /// visits.
@@ -120,7 +124,12 @@ pub const TUF_DELEGATION_PATHS: usize = 4_096;
 /// Longest number of a succinct hash bin, in bits. Source: TAP 15 (`bit_length`, 1 to 32).
 pub const SUCCINCT_BITS: u32 = 32;
 
-/// Most roles of one TUF 1.0 snapshot whose versions are remembered across restarts before they
-/// have been verified. Source: what is remembered has to fit into one object of the API server
-/// (1.5 MiB in etcd), and a role takes some 250 bytes.
-pub const REMEMBERED_ROLES: usize = 1_024;
+/// Most roles that a TUF 1.0 snapshot may list for the version of each to be remembered across
+/// restarts; of one with more, the timestamp's, its own and that of `targets` are. Source: the
+/// rules by which the API server keeps checkpoints compare every two of their roles, of which
+/// there may be 128, those included that were seen under other keys.
+pub const REMEMBERED_ROLES: usize = 96;
+
+/// Longest escaped name of a role whose version is remembered across restarts, in bytes, for the
+/// same reason as [`REMEMBERED_ROLES`].
+pub const REMEMBERED_NAME_BYTES: usize = 512;

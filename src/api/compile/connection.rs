@@ -6,40 +6,51 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{Connection, Credentials, Wrong, certificates, check_count, wrong};
-use crate::api::{ConfigMapKey, ConnectionSpec, Resources, SecretData, bounds};
+use crate::api::{ConfigMapKey, Resources, SecretData, TrustSourceSpec, bounds};
 use crate::http::Basic;
 use crate::registry::DockerAuth;
 
 /// The key under which Kubernetes keeps a `kubernetes.io/dockerconfigjson`.
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
-/// The keys of Secrets that are read.
-pub(in crate::api) const SECRET_KEYS: [&str; 4] = [DOCKER_CONFIG, "username", "password", "host"];
+/// The keys of Secrets with credentials that are read.
+const SECRET_KEYS: [&str; 4] = [DOCKER_CONFIG, "username", "password", "host"];
 
+/// The end of a Secret's key that holds an initial root.
+pub(super) const ROOT_KEY_END: &str = ".json";
+
+/// Whether this key of a Secret may be read.
+pub(in crate::api) fn is_of_use(key: &str) -> bool {
+    SECRET_KEYS.contains(&key) || key.ends_with(ROOT_KEY_END)
+}
+
+/// How to connect to servers, of which each gets what is for its host.
 pub(super) fn compile(
-    spec: Option<&ConnectionSpec>,
-    url: &Url,
+    source: &TrustSourceSpec,
+    urls: &[&Url],
     resources: &Resources,
 ) -> Result<Connection, Wrong> {
-    let Some(spec) = spec else { return Ok(Connection::default()) };
-    let token_hosts = token_hosts(&spec.token_hosts)?;
-    let mut unread =
-        spec.named().filter_map(|(kind, name)| resources.unread.get(&(kind, name.to_owned())));
-    if let Some(why) = unread.next() {
-        let unread = Some(why.clone());
-        return Ok(Connection { token_hosts, unread, ..Connection::default() });
+    let mut connection = Connection::default();
+    if let Some(spec) = &source.connection {
+        connection.token_hosts = token_hosts(&spec.token_hosts)?;
     }
+    let mut unread =
+        source.named().filter_map(|(kind, name)| resources.unread.get(&(kind, name.to_owned())));
+    if let Some(why) = unread.next() {
+        return Ok(Connection { unread: Some(why.clone()), ..connection });
+    }
+    let Some(spec) = &source.connection else { return Ok(connection) };
     let ca_pem = match &spec.ca_config_map_ref {
         Some(reference) => Some(ca(reference, resources).map_err(Wrong::elsewhere)?),
         None => None,
     };
     let credentials = match &spec.credentials_secret_ref {
         Some(reference) => {
-            Some(credentials(&reference.name, url, resources).map_err(Wrong::elsewhere)?)
+            credentials(&reference.name, urls, resources).map_err(Wrong::elsewhere)?
         }
-        None => None,
+        None => Vec::new(),
     };
-    Ok(Connection { ca_pem, credentials, token_hosts, unread: None })
+    Ok(Connection { ca_pem, credentials, ..connection })
 }
 
 fn ca(reference: &ConfigMapKey, resources: &Resources) -> Result<Vec<u8>, Wrong> {
@@ -62,7 +73,11 @@ fn ca(reference: &ConfigMapKey, resources: &Resources) -> Result<Vec<u8>, Wrong>
     Ok(pem.clone())
 }
 
-fn credentials(name: &str, url: &Url, resources: &Resources) -> Result<Credentials, Wrong> {
+fn credentials(
+    name: &str,
+    urls: &[&Url],
+    resources: &Resources,
+) -> Result<Vec<Credentials>, Wrong> {
     let field = "spec.connection.credentialsSecretRef";
     let Some(secret) = resources.secrets.get(name) else {
         return wrong(
@@ -80,16 +95,19 @@ fn credentials(name: &str, url: &Url, resources: &Resources) -> Result<Credentia
         read.map_err(|reason| Wrong::new(field, format!("Secret \"{name}\": {reason}")))?;
     // The Secret, not the source, says where its credentials may go: a source that is pointed at
     // another server must not take them there.
-    let host = authority(url);
-    match credentials.into_iter().find(|found| found.host == host) {
-        Some(found) => Ok(found),
+    let hosts: Vec<String> = urls.iter().map(|url| authority(url)).collect();
+    let ours: Vec<_> =
+        credentials.into_iter().filter(|found| hosts.contains(&found.host)).collect();
+    if ours.is_empty() {
         // Who may write a source need not know what is in the Secret.
-        None => wrong(field, format!("Secret \"{name}\" holds no credentials for {host}")),
+        let hosts = hosts.join(" or ");
+        return wrong(field, format!("Secret \"{name}\" holds no credentials for {hosts}"));
     }
+    Ok(ours)
 }
 
 /// A URL's host with its port, where that is not the scheme's.
-fn authority(url: &Url) -> String {
+pub(super) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
         Some(port) => format!("{host}:{port}"),

@@ -5,8 +5,9 @@ mod connection;
 mod policy;
 mod scope;
 mod source;
+mod tuf;
 
-pub(in crate::api) use connection::SECRET_KEYS;
+pub(in crate::api) use connection::is_of_use;
 pub(crate) use scope::is_dns_subdomain;
 pub use scope::is_namespace;
 pub use source::connect;
@@ -20,6 +21,7 @@ use countersign_verify::image::Pattern;
 use countersign_verify::notary::Pins;
 use countersign_verify::outcome::Denial;
 use countersign_verify::policy::Policy;
+use countersign_verify::tuf::InitialRoot;
 use jiff::Timestamp;
 use url::Url;
 
@@ -43,13 +45,11 @@ pub struct Compiled {
 pub struct Source {
     /// The resource's name.
     pub name: String,
-    /// The same only where the URL, the pins and the connection are: what was read through
-    /// others does not answer for this source.
+    /// The same only where the URLs, the pins or initial root and the connection are: what was
+    /// read through others does not answer for this source.
     pub fingerprint: [u8; 32],
-    /// The Notary server.
-    pub url: Url,
-    /// Who may sign the roots of its repositories.
-    pub pins: Arc<Pins>,
+    /// Where its metadata is, and what its trust begins with.
+    pub kind: SourceKind,
     /// How to connect.
     pub connection: Connection,
     /// Metadata older than this is refreshed before it answers.
@@ -58,13 +58,58 @@ pub struct Source {
     pub refuse_after: Duration,
 }
 
+/// Where a source's metadata is, and what its trust begins with.
+#[derive(Debug, Clone)]
+pub enum SourceKind {
+    /// A Notary server.
+    Notary {
+        /// The server.
+        url: Url,
+        /// Who may sign the roots of its repositories.
+        pins: Arc<Pins>,
+    },
+    /// A TUF repository.
+    Tuf {
+        /// Its mirrors, in order.
+        mirrors: Vec<Url>,
+        /// `None` where it could not be read: see [`Connection::unread`].
+        initial: Option<InitialRoot>,
+        /// How many delegations the lookup of one image visits at most.
+        max_delegations: usize,
+    },
+}
+
+impl Source {
+    /// Where its metadata is, in order; never empty.
+    pub fn urls(&self) -> &[Url] {
+        match &self.kind {
+            SourceKind::Notary { url, .. } => std::slice::from_ref(url),
+            SourceKind::Tuf { mirrors, .. } => mirrors,
+        }
+    }
+
+    /// What its updates are counted by, so that none keeps the others': its first host.
+    pub fn host(&self) -> String {
+        let url = self.urls().first();
+        url.map(connection::authority).unwrap_or_default()
+    }
+}
+
+impl Connection {
+    /// Whom to log in as at this URL's host.
+    pub fn credentials(&self, url: &Url) -> Option<&Credentials> {
+        let host = connection::authority(url);
+        self.credentials.iter().find(|credentials| credentials.host == host)
+    }
+}
+
 /// How to connect to a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Connection {
     /// PEM certificates of the server's authority; `None` for the system's.
     pub ca_pem: Option<Vec<u8>>,
-    /// Whom to log in as.
-    pub credentials: Option<Credentials>,
+    /// Whom to log in as, by host.
+    pub credentials: Vec<Credentials>,
     /// Hosts, with their ports, that a bearer challenge may send us to.
     pub token_hosts: Vec<String>,
     /// Why what it takes could not be read: the source is not asked.

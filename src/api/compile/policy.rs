@@ -1,15 +1,20 @@
 //! TrustPolicies.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use countersign_verify::notary::{Lookup, is_targets_role};
+use countersign_verify::image::Pattern;
+use countersign_verify::notary::{self, is_targets_role};
 use countersign_verify::outcome::Denial;
-use countersign_verify::policy::{Action, Authority, Exception, Policy, Rule, Tags};
+use countersign_verify::policy::{Action, Authority, Exception, Lookup, Policy, Rule, Tags};
 use jiff::Timestamp;
 use url::Url;
 
 use super::scope::{self, Scope, is_namespace};
-use super::{Source, Wrong, check_count, check_names, check_reason, check_text, patterns, wrong};
+use super::{
+    Source, SourceKind, Wrong, check_count, check_names, check_reason, check_text, patterns, tuf,
+    wrong,
+};
 use crate::api::{
     ActionName, Authority as AuthoritySpec, Document, Exception as ExceptionSpec, LabelSelector,
     LookupKind, Match, NotaryLookup, TagsRule, TrustPolicySpec, Unreadable, Verify, bounds,
@@ -35,7 +40,7 @@ pub(super) fn compile(
     };
     let (scope, mut wrongs) = scope::compile(&spec.r#match);
     let mut source_wrongs = Vec::new();
-    let rule = keep(&mut wrongs, rule(spec, sources, &mut source_wrongs));
+    let rule = keep(&mut wrongs, rule(spec, &scope.include, sources, &mut source_wrongs));
     let exceptions = keep(&mut wrongs, exceptions(&spec.exceptions));
     let help = keep(&mut wrongs, spec.help.as_deref().map(help).transpose());
     let rule = match (wrongs.first(), rule) {
@@ -109,11 +114,12 @@ fn unreadable_policy(name: &str, unreadable: &Unreadable) -> (Policy, Vec<Wrong>
 
 fn rule(
     spec: &TrustPolicySpec,
+    include: &[Pattern],
     sources: &Sources,
     source_wrongs: &mut Vec<Wrong>,
 ) -> Result<Rule, Wrong> {
     match (&spec.verify, &spec.allow_unverified) {
-        (Some(verify), None) => verify_rule(verify, sources, source_wrongs),
+        (Some(verify), None) => verify_rule(verify, include, sources, source_wrongs),
         (None, Some(allow)) => {
             check_reason("spec.allowUnverified.reason", &allow.reason)?;
             // Without these two the policy would speak for more images, and let them in.
@@ -141,6 +147,7 @@ fn rule(
 
 fn verify_rule(
     spec: &Verify,
+    include: &[Pattern],
     sources: &Sources,
     source_wrongs: &mut Vec<Wrong>,
 ) -> Result<Rule, Wrong> {
@@ -161,19 +168,17 @@ fn verify_rule(
             format!("{min_authorities} can never be met: the number of authorities is {count}"),
         );
     }
-    let mut seen: BTreeMap<(&str, BTreeSet<&str>), &str> = BTreeMap::new();
+    let mut seen: BTreeMap<(&str, &str, BTreeSet<&str>), &str> = BTreeMap::new();
     let mut authorities = Vec::new();
     for authority_spec in &spec.authorities {
         let field = format!("{field}[name={}]", authority_spec.name);
-        let authority = authority(&field, authority_spec, sources, source_wrongs)?;
-        let roles = authority_spec.notary.as_ref().and_then(|notary| notary.require_roles.as_ref());
-        let roles = roles.into_iter().flatten().map(String::as_str).collect();
-        let key = (authority_spec.source_ref.name.as_str(), roles);
-        if let Some(other) = seen.insert(key, &authority_spec.name) {
+        let authority = authority(&field, authority_spec, include, sources, source_wrongs)?;
+        if let Some(other) = seen.insert(identity(authority_spec), &authority_spec.name) {
+            let target = authority_spec.tuf.as_ref().map_or("", |_| ", target");
             return wrong(
                 field,
                 format!(
-                    "it has the same source and roles as \"{other}\", so it proves nothing more; remove one"
+                    "it has the same source{target} and roles as \"{other}\", so it proves nothing more; remove one"
                 ),
             );
         }
@@ -182,37 +187,67 @@ fn verify_rule(
     Ok(Rule::Verify { min_authorities, authorities })
 }
 
+/// What tells an authority from the others: its source, target and roles.
+fn identity(spec: &AuthoritySpec) -> (&str, &str, BTreeSet<&str>) {
+    let notary = spec.notary.as_ref().and_then(|notary| notary.require_roles.as_ref());
+    let target = spec.tuf.as_ref().map_or("", |tuf| tuf.target.as_str());
+    let tuf = spec.tuf.as_ref().and_then(|tuf| {
+        // All of one role are any of it.
+        tuf.require_roles.as_ref().or(tuf.accept_roles.as_ref())
+    });
+    let roles = notary.or(tuf).into_iter().flatten().map(String::as_str).collect();
+    (&spec.source_ref.name, target, roles)
+}
+
 fn authority(
     field: &str,
     spec: &AuthoritySpec,
+    include: &[Pattern],
     sources: &Sources,
     source_wrongs: &mut Vec<Wrong>,
 ) -> Result<Authority, Wrong> {
     let lookup = match (&spec.notary, &spec.tuf) {
-        (Some(notary), None) => lookup(&format!("{field}.notary"), notary)?,
-        (None, Some(_)) => {
-            return wrong(format!("{field}.tuf"), "tuf is not supported by this version");
+        (Some(notary), None) => Lookup::Notary(lookup(&format!("{field}.notary"), notary)?),
+        (None, Some(tuf)) => {
+            Lookup::Tuf(Arc::new(tuf::lookup(&format!("{field}.tuf"), tuf, include)?))
         }
         (Some(_), Some(_)) => return wrong(field, "notary and tuf exclude each other; remove one"),
         (None, None) => return wrong(field, "one of notary and tuf is required"),
     };
     let source_name = spec.source_ref.name.clone();
-    let pins = match sources.get(&source_name) {
-        Some(Ok(source)) => Ok(source.pins.clone()),
+    let usable = match sources.get(&source_name) {
+        Some(Ok(source)) => fits(field, &lookup, source),
         Some(Err(denial)) => Err(denial.clone()),
         None => Err(Denial::SourceNotFound { source_name: source_name.clone() }),
     };
-    if let Err(denial) = &pins {
+    if let Err(denial) = &usable {
         let field = format!("{field}.sourceRef.name");
         let wrong = Wrong::new(field, denial.to_string()).elsewhere();
         source_wrongs.push(Wrong { code: denial.code(), ..wrong });
     }
-    Ok(Authority { name: spec.name.clone(), source: source_name, pins, lookup })
+    Ok(Authority { name: spec.name.clone(), source: source_name, usable, lookup })
 }
 
-fn lookup(field: &str, spec: &NotaryLookup) -> Result<Lookup, Wrong> {
+/// A lookup is in the dialect of its source.
+fn fits(field: &str, lookup: &Lookup, source: &Source) -> Result<(), Denial> {
+    let (wanted, found) = match (lookup, &source.kind) {
+        (Lookup::Notary(_), SourceKind::Notary { .. })
+        | (Lookup::Tuf(_), SourceKind::Tuf { .. }) => {
+            return Ok(());
+        }
+        (Lookup::Notary(_), SourceKind::Tuf { .. }) => ("notary", "tuf"),
+        (Lookup::Tuf(_), SourceKind::Notary { .. }) => ("tuf", "notary"),
+    };
+    let reason = format!(
+        "TrustSource \"{}\" is of kind {found}, so the authority has to say {found} rather than {wanted}",
+        source.name
+    );
+    Err(Denial::InvalidPolicy { field: format!("{field}.{wanted}"), reason })
+}
+
+fn lookup(field: &str, spec: &NotaryLookup) -> Result<notary::Lookup, Wrong> {
     let roles = match (spec.lookup, &spec.require_roles) {
-        (Some(LookupKind::Docker), None) => return Ok(Lookup::Docker),
+        (Some(LookupKind::Docker), None) => return Ok(notary::Lookup::Docker),
         (None, Some(roles)) => roles,
         (Some(_), Some(_)) => {
             return wrong(field, "lookup and requireRoles exclude each other; remove one");
@@ -236,7 +271,7 @@ fn lookup(field: &str, spec: &NotaryLookup) -> Result<Lookup, Wrong> {
             return wrong(format!("{field}[{index}]"), format!("\"{role}\" is listed twice"));
         }
     }
-    Ok(Lookup::RequireRoles(roles.clone()))
+    Ok(notary::Lookup::RequireRoles(roles.clone()))
 }
 
 fn exceptions(specs: &[ExceptionSpec]) -> Result<Vec<Exception>, Wrong> {

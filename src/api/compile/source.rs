@@ -7,13 +7,14 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 use countersign_verify::notary::{Pin, PinnedKeys, Pins};
 use countersign_verify::outcome::Denial;
+use countersign_verify::tuf::InitialRoot;
 use jiff::Timestamp;
 use url::Url;
 
 use super::policy::Sources;
 use super::{
-    Connection, Credentials, Problem, SOURCE, Source, Wrong, certificates, check_count,
-    check_names, connection, duplicates, name_patterns, wrong,
+    Connection, Credentials, Problem, SOURCE, Source, SourceKind, Wrong, certificates, check_count,
+    check_names, connection, duplicates, name_patterns, tuf, wrong,
 };
 use crate::api::{Document, Freshness, NotarySource, PinSpec, Resources, TrustSourceSpec, bounds};
 use crate::http::is_loopback_literal;
@@ -47,44 +48,48 @@ fn compile(
     resources: &Resources,
     now: Timestamp,
 ) -> Result<Source, Wrong> {
-    let (spec, notary) = notary(document)?;
-    let pins = pins(notary, now)?;
-    let (url, connection) = server(spec, notary, resources)?;
+    let spec = spec(document)?;
+    let (kind, connection) = match (&spec.notary, &spec.tuf) {
+        (Some(notary), None) => {
+            let pins = Arc::new(pins(notary, now)?);
+            let (url, connection) = server(spec, notary, resources)?;
+            (SourceKind::Notary { url, pins }, connection)
+        }
+        (None, Some(tuf)) => tuf::source(spec, tuf, resources)?,
+        (Some(_), Some(_)) => {
+            return wrong("spec", "notary and tuf exclude each other; remove one");
+        }
+        (None, None) => return wrong("spec", "one of notary and tuf is required"),
+    };
     let freshness = spec.freshness.unwrap_or_default();
     check_freshness(freshness)?;
     Ok(Source {
         name: document.name.clone(),
-        fingerprint: fingerprint(&document.name, &url, &pins, &connection),
-        url,
-        pins: Arc::new(pins),
+        fingerprint: fingerprint(&document.name, &kind, &connection),
+        kind,
         connection,
         refresh_after: Duration::from_secs(freshness.refresh_after_seconds.into()),
         refuse_after: Duration::from_secs(freshness.refuse_after_seconds.into()),
     })
 }
 
-/// The server of a source and how to connect to it, whatever its pins are: it may have none yet.
-/// Fails where these fields do not compile.
+/// The server of a Notary source and how to connect to it, whatever its pins are: it may have none
+/// yet. Fails where these fields do not compile.
 pub fn connect(
     document: &Document<TrustSourceSpec>,
     resources: &Resources,
 ) -> Result<(Url, Connection), Box<Problem>> {
-    let server = notary(document).and_then(|(spec, notary)| server(spec, notary, resources));
+    let server = spec(document).and_then(|spec| match &spec.notary {
+        Some(notary) => server(spec, notary, resources),
+        None => wrong("spec.notary", "it is not a Notary source"),
+    });
     server.map_err(|wrong| Box::new(wrong.problem(SOURCE, document)))
 }
 
-fn notary(
-    document: &Document<TrustSourceSpec>,
-) -> Result<(&TrustSourceSpec, &NotarySource), Wrong> {
-    let spec = match &document.spec {
-        Ok(spec) => spec,
-        Err(unreadable) => return wrong(&unreadable.field, &unreadable.reason),
-    };
-    match (&spec.notary, &spec.tuf) {
-        (Some(notary), None) => Ok((spec, notary)),
-        (None, Some(_)) => wrong("spec.tuf", "tuf is not supported by this version"),
-        (Some(_), Some(_)) => wrong("spec", "notary and tuf exclude each other; remove one"),
-        (None, None) => wrong("spec", "one of notary and tuf is required"),
+fn spec(document: &Document<TrustSourceSpec>) -> Result<&TrustSourceSpec, Wrong> {
+    match &document.spec {
+        Ok(spec) => Ok(spec),
+        Err(unreadable) => wrong(&unreadable.field, &unreadable.reason),
     }
 }
 
@@ -93,15 +98,15 @@ fn server(
     notary: &NotarySource,
     resources: &Resources,
 ) -> Result<(Url, Connection), Wrong> {
-    let url = url(&notary.url)?;
-    let connection = connection::compile(spec.connection.as_ref(), &url, resources)?;
+    let url = url("spec.notary.url", &notary.url)?;
+    let connection = connection::compile(spec, &[&url], resources)?;
     Ok((url, connection))
 }
 
 /// sha256 over everything that decides what a source's metadata is, and who may have signed it; and
 /// over its name, by which versions are remembered: what one source has not seen must not answer
 /// for another that has.
-fn fingerprint(name: &str, url: &Url, pins: &Pins, connection: &Connection) -> [u8; 32] {
+fn fingerprint(name: &str, kind: &SourceKind, connection: &Connection) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     // Each part with its length, so that no two lists of parts read alike.
     let mut add = |part: &[u8]| {
@@ -109,14 +114,26 @@ fn fingerprint(name: &str, url: &Url, pins: &Pins, connection: &Connection) -> [
         context.update(part);
     };
     add(name.as_bytes());
-    add(url.as_str().as_bytes());
-    for pin in &pins.0 {
-        add(pin.anchor().as_bytes());
-        pin.repositories.iter().for_each(|pattern| add(pattern.as_str().as_bytes()));
-        add(b"");
+    match kind {
+        SourceKind::Notary { url, pins } => {
+            add(b"notary");
+            add(url.as_str().as_bytes());
+            for pin in &pins.0 {
+                add(pin.anchor().as_bytes());
+                pin.repositories.iter().for_each(|pattern| add(pattern.as_str().as_bytes()));
+                add(b"");
+            }
+        }
+        SourceKind::Tuf { mirrors, initial, max_delegations } => {
+            add(b"tuf");
+            mirrors.iter().for_each(|url| add(url.as_str().as_bytes()));
+            add(b"");
+            add(initial.as_ref().map(InitialRoot::anchor).unwrap_or_default().as_bytes());
+            add(&max_delegations.to_le_bytes());
+        }
     }
     add(connection.ca_pem.as_deref().unwrap_or_default());
-    if let Some(credentials) = &connection.credentials {
+    for credentials in &connection.credentials {
         let Credentials { username, password, host } = credentials;
         [username, password, host].iter().for_each(|part| add(part.as_bytes()));
     }
@@ -131,8 +148,8 @@ fn fingerprint(name: &str, url: &Url, pins: &Pins, connection: &Connection) -> [
     fingerprint
 }
 
-fn url(text: &str) -> Result<Url, Wrong> {
-    let field = "spec.notary.url";
+/// The https URL of a server, or of a folder on it.
+pub(super) fn url(field: &str, text: &str) -> Result<Url, Wrong> {
     if text.len() > bounds::URL_CHARS {
         return wrong(field, format!("it is longer than {} bytes", bounds::URL_CHARS));
     }

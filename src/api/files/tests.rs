@@ -132,7 +132,7 @@ fn reads_files_folders_documents_and_lists() {
     assert_eq!(resources.config_maps["c"], data);
     let compiled = load(&folder.paths(), now()).unwrap();
     assert_eq!(compiled.policies[0].name, "payments");
-    assert!(compiled.sources["corp-notary"].connection.credentials.is_some());
+    assert!(compiled.sources["corp-notary"].connection.credentials.len() == 1);
     let files = [folder.0.join("a.yaml"), folder.0.join("b.yml")];
     assert_eq!(load(&files, now()).unwrap().policies.len(), 1);
 }

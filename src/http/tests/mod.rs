@@ -3,4 +3,5 @@
 mod auth;
 mod bounds;
 mod elsewhere;
+mod streams;
 mod tls;

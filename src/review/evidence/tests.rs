@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use countersign_verify::image::Pattern;
-use countersign_verify::notary::{Lookup, Pins};
+use countersign_verify::notary::{self, Pins};
 use countersign_verify::policy::{Action, NamespaceSelector, Policy, PolicySet, Rule, Tags};
 
 use super::super::{ImageUse, Puller, Question, Subject};
 use super::*;
-use crate::api::{Connection, Source};
+use tokio::time::Instant;
+
+use crate::api::{Connection, Source, SourceKind};
 use crate::clock::Clock;
 use crate::metadata::{MemoryStore, Repositories};
 use crate::registry::{Registry, RegistryConfig};
@@ -17,8 +19,10 @@ fn source(name: &str) -> (String, Arc<Source>) {
     let source = Source {
         name: name.to_owned(),
         fingerprint: [0; 32],
-        url: "https://notary.example.com".parse().expect("a URL"),
-        pins: Arc::new(Pins(Vec::new())),
+        kind: SourceKind::Notary {
+            url: "https://notary.example.com".parse().expect("a URL"),
+            pins: Arc::new(Pins(Vec::new())),
+        },
         connection: Connection::default(),
         refresh_after: Duration::from_secs(60),
         refuse_after: Duration::from_secs(60),
@@ -30,8 +34,8 @@ fn authority(source: &str) -> Authority {
     Authority {
         name: source.to_owned(),
         source: source.to_owned(),
-        pins: Ok(Arc::new(Pins(Vec::new()))),
-        lookup: Lookup::Docker,
+        usable: Ok(()),
+        lookup: Lookup::Notary(notary::Lookup::Docker),
     }
 }
 
@@ -88,7 +92,9 @@ async fn sources_that_differ_in_their_names_only_answer_each_for_itself() {
     for number in 0..1_000 {
         for source in ["one", "other"] {
             let name = format!("registry.example.com/api-{number}");
-            assert!(evidence.repository(source, &name).is_some(), "{name} in {source}");
+            let reference = Reference::parse(&name).expect("a reference");
+            let found = evidence.repository(&authority(source), &reference);
+            assert!(found.is_some(), "{name} in {source}");
         }
     }
 }

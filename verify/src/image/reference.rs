@@ -103,6 +103,11 @@ impl Reference {
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { digest: Some(digest), ..self.clone() }
     }
+
+    /// The same image by its tag; `None` where it has none.
+    pub fn by_tag(&self) -> Option<Self> {
+        self.tag.is_some().then(|| Self { digest: None, ..self.clone() })
+    }
 }
 
 impl fmt::Display for Reference {

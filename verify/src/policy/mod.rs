@@ -12,8 +12,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::image::{Pattern, Reference};
-use crate::notary::{Lookup, Pins};
 use crate::outcome::Denial;
+use crate::{notary, tuf};
 
 pub use judge::independent;
 pub use namespace::{Namespace, NamespaceSelector, Operator, Requirement};
@@ -92,10 +92,19 @@ pub struct Authority {
     pub name: String,
     /// The name of the TrustSource that holds its signatures.
     pub source: String,
-    /// Who may sign the roots of repositories there; or why the source cannot be used.
-    pub pins: Result<Arc<Pins>, Denial>,
-    /// Which roles count.
+    /// Why the source cannot be used, where it cannot.
+    pub usable: Result<(), Denial>,
+    /// What counts as its signature.
     pub lookup: Lookup,
+}
+
+/// What counts as an authority's signature, in the dialect of its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// In a Notary server.
+    Notary(notary::Lookup),
+    /// In a TUF repository.
+    Tuf(Arc<tuf::Lookup>),
 }
 
 /// A time-boxed hole in a policy.

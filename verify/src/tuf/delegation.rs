@@ -1,10 +1,11 @@
 //! Delegations: by path, by hashed bins, and succinct ones.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::{KeyTable, RoleKeys, read_keys, read_role_keys};
 use super::glob::Glob;
+use super::kept::Covers;
 use super::metadata::{check_role_name, read_strings};
 use crate::hash::{hex, sha256};
 use crate::json::Node;
@@ -31,9 +32,19 @@ impl<'n> Name<'n> {
 pub(super) enum Delegations {
     #[default]
     None,
-    /// In the file's order.
-    Roles(Vec<Delegation>),
+    Roles(Roles),
     Succinct(Succinct),
+}
+
+/// Delegations, as a file lists them.
+#[derive(Debug)]
+pub(super) struct Roles {
+    /// In the file's order.
+    all: Vec<Delegation>,
+    /// Those by path, by their place in it.
+    by_path: Vec<usize>,
+    /// Those by hash, of which there may be thousands, by their prefixes.
+    by_prefix: BTreeMap<String, Vec<usize>>,
 }
 
 /// A role that a targets file delegates to.
@@ -50,6 +61,15 @@ enum Paths {
     Globs(Vec<Glob>),
     /// Hex digits that the sha256 of a name begins with.
     HashPrefixes(Vec<String>),
+}
+
+impl Paths {
+    fn covers(&self) -> Covers {
+        match self {
+            Self::Globs(globs) => Covers::Paths(globs.iter().map(Glob::to_string).collect()),
+            Self::HashPrefixes(prefixes) => Covers::HashPrefixes(prefixes.clone()),
+        }
+    }
 }
 
 /// TAP 15: so many bins that their numbers take `bits` bits, signed by the same keys.
@@ -90,16 +110,14 @@ impl Delegations {
             }
             roles.push(role);
         }
-        Ok(Self::Roles(roles))
+        Ok(Self::Roles(Roles::new(roles)))
     }
 
     /// The delegations whose paths cover a name, in their order.
     pub(super) fn on_path<'d>(&'d self, name: &Name<'_>) -> Vec<Step<'d>> {
         match self {
             Self::None => Vec::new(),
-            Self::Roles(roles) => {
-                roles.iter().filter(|role| role.covers(name)).map(Delegation::step).collect()
-            }
+            Self::Roles(roles) => roles.on_path(name),
             Self::Succinct(bins) => vec![bins.step(name)],
         }
     }
@@ -110,9 +128,9 @@ impl Delegations {
         &'d self,
         components: &[Option<&str>],
     ) -> impl Iterator<Item = Step<'d>> {
-        let roles: &[Delegation] = match self {
-            Self::Roles(roles) => roles,
-            Self::None | Self::Succinct(_) => &[],
+        let by_path = match self {
+            Self::Roles(roles) => Some(roles.by_path()),
+            Self::None | Self::Succinct(_) => None,
         };
         let components = components.to_vec();
         let covers = move |role: &&Delegation| match &role.paths {
@@ -122,7 +140,29 @@ impl Delegations {
             }
             Paths::HashPrefixes(_) => false,
         };
-        roles.iter().filter(covers).map(Delegation::step)
+        by_path.into_iter().flatten().filter(covers).map(Delegation::step)
+    }
+
+    /// Every delegation with which targets it is for; of succinct bins those of these names only.
+    pub(super) fn told<'d>(&'d self, names: &BTreeSet<&'d str>) -> Vec<(Step<'d>, Covers)> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Roles(roles) => {
+                roles.all.iter().map(|role| (role.step(), role.paths.covers())).collect()
+            }
+            Self::Succinct(bins) => {
+                let named = names.iter().filter(|name| bins.has(name));
+                named.map(|name| (bins.bin(Cow::Borrowed(name)), Covers::Bin)).collect()
+            }
+        }
+    }
+
+    /// How many succinct bins there are.
+    pub(super) fn bins(&self) -> u64 {
+        match self {
+            Self::Succinct(bins) => 1 << bins.bits,
+            Self::None | Self::Roles(_) => 0,
+        }
     }
 
     /// Those of these roles that are delegated to, with their keys.
@@ -130,7 +170,7 @@ impl Delegations {
         match self {
             Self::None => Vec::new(),
             Self::Roles(roles) => {
-                let named = roles.iter().filter(|role| names.contains(&*role.name));
+                let named = roles.all.iter().filter(|role| names.contains(&*role.name));
                 named.map(|role| (&*role.name, &role.keys)).collect()
             }
             Self::Succinct(bins) => {
@@ -138,6 +178,40 @@ impl Delegations {
                 named.map(|name| (*name, &bins.keys)).collect()
             }
         }
+    }
+}
+
+impl Roles {
+    fn new(all: Vec<Delegation>) -> Self {
+        let mut by_path = Vec::new();
+        let mut by_prefix: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (place, role) in all.iter().enumerate() {
+            match &role.paths {
+                Paths::Globs(_) => by_path.push(place),
+                Paths::HashPrefixes(prefixes) => {
+                    for prefix in prefixes {
+                        by_prefix.entry(prefix.clone()).or_default().push(place);
+                    }
+                }
+            }
+        }
+        Self { all, by_path, by_prefix }
+    }
+
+    fn by_path(&self) -> impl Iterator<Item = &Delegation> {
+        self.by_path.iter().filter_map(|place| self.all.get(*place))
+    }
+
+    fn on_path(&self, name: &Name<'_>) -> Vec<Step<'_>> {
+        let covers = |place: &usize| {
+            let paths = self.all.get(*place).map(|role| &role.paths);
+            matches!(paths, Some(Paths::Globs(globs)) if globs.iter().any(|glob| glob.matches(name.text)))
+        };
+        let by_path = self.by_path.iter().copied().filter(covers);
+        let prefixes = (0..=name.hex.len()).filter_map(|length| name.hex.get(..length));
+        let by_hash = prefixes.filter_map(|prefix| self.by_prefix.get(prefix)).flatten().copied();
+        let places: BTreeSet<usize> = by_path.chain(by_hash).collect();
+        places.into_iter().filter_map(|place| self.all.get(place)).map(Delegation::step).collect()
     }
 }
 
@@ -172,15 +246,6 @@ impl Delegation {
         })
     }
 
-    fn covers(&self, name: &Name<'_>) -> bool {
-        match &self.paths {
-            Paths::Globs(globs) => globs.iter().any(|glob| glob.matches(name.text)),
-            Paths::HashPrefixes(prefixes) => {
-                prefixes.iter().any(|prefix| name.hex.starts_with(prefix.as_str()))
-            }
-        }
-    }
-
     fn step(&self) -> Step<'_> {
         let Self { name, keys, terminating, .. } = self;
         Step { role: Cow::Borrowed(name), keys, terminating: *terminating }
@@ -207,8 +272,12 @@ impl Succinct {
         let [a, b, c, d, ..] = name.sha256;
         let bin = u64::from(u32::from_be_bytes([a, b, c, d])) >> (32 - self.bits);
         let role = format!("{}-{bin:0digits$x}", self.prefix, digits = self.digits());
-        // TAP 15: a bin is the only role for its names.
-        Step { role: Cow::Owned(role), keys: &self.keys, terminating: true }
+        self.bin(Cow::Owned(role))
+    }
+
+    /// TAP 15: a bin is the only role for its names.
+    fn bin<'d>(&'d self, role: Cow<'d, str>) -> Step<'d> {
+        Step { role, keys: &self.keys, terminating: true }
     }
 
     /// Whether a role is named like one of the bins.

@@ -1,6 +1,8 @@
 //! Patterns of target paths, as the shell and python-tuf's `fnmatch` read them, component by
 //! component: no wildcard matches a `/`.
 
+use std::fmt::{self, Write as _};
+
 /// A pattern.
 #[derive(Debug, Clone)]
 pub(super) struct Glob(Vec<Vec<Token>>);
@@ -40,6 +42,36 @@ impl Glob {
             }
         }
         patterns.next().is_none()
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, component) in self.0.iter().enumerate() {
+            f.write_str(if place == 0 { "" } else { "/" })?;
+            component.iter().try_for_each(|token| token.fmt(f))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(character) => f.write_char(*character),
+            Self::One => f.write_char('?'),
+            Self::Many => f.write_char('*'),
+            Self::Class { ranges, negated } => {
+                f.write_str(if *negated { "[!" } else { "[" })?;
+                for (first, last) in ranges {
+                    f.write_char(*first)?;
+                    if first != last {
+                        write!(f, "-{last}")?;
+                    }
+                }
+                f.write_char(']')
+            }
+        }
     }
 }
 
@@ -127,6 +159,13 @@ fn matches(pattern: &[Token], text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_is_told_as_it_was_written() {
+        for pattern in ["", "*", "a/*/b?c", "[abc]", "[!a-z0]x", "[", "a]b", "[]]", "ü//"] {
+            assert_eq!(Glob::new(pattern).to_string(), pattern);
+        }
+    }
 
     fn check(pattern: &str, matching: &[&str], others: &[&str]) {
         let glob = Glob::new(pattern);

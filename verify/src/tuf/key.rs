@@ -40,6 +40,11 @@ impl Key {
         let public = public.and_then(|public| public.string().ok());
         Ok(Self { usable: public.and_then(|public| Usable::read(key_type, scheme, public)) })
     }
+
+    /// Whether it can verify anything.
+    pub(super) fn is_usable(&self) -> bool {
+        self.usable.is_some()
+    }
 }
 
 impl Usable {

@@ -9,6 +9,7 @@ mod compare;
 mod delegation;
 mod document;
 mod glob;
+mod kept;
 mod key;
 mod lookup;
 mod metadata;
@@ -21,6 +22,7 @@ use crate::hash::unhex;
 use crate::image::{Digest, Reference};
 
 pub use document::Listed;
+pub use kept::{Covers, Kept, KeptDelegation, KeptFile, KeptRole, ReadFile, unknown_keys};
 pub use repository::{Repository, Target};
 pub use template::{InvalidTemplate, Template};
 pub use update::{Answer, File, InitialRoot, Update};
@@ -77,7 +79,7 @@ pub fn file_name(role: &str) -> String {
 }
 
 /// The role of a [`file_name`].
-fn role_name(file_name: &str) -> String {
+pub fn role_name(file_name: &str) -> String {
     let mut parts = file_name.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {

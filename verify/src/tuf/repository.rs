@@ -68,6 +68,21 @@ impl Repository {
         self.memory.is_superseded_by(memory)
     }
 
+    /// Whether it rests on the same root, timestamp and snapshot as an earlier one: nothing was
+    /// signed since.
+    pub fn is_unchanged_since(&self, earlier: &Self) -> bool {
+        Arc::ptr_eq(&self.root, &earlier.root)
+            && Arc::ptr_eq(&self.timestamp, &earlier.timestamp)
+            && Arc::ptr_eq(&self.snapshot, &earlier.snapshot)
+    }
+
+    /// The same without the roles that could not be had: they are loaded again where they are
+    /// wanted.
+    #[must_use]
+    pub fn without_unavailable(&self) -> Self {
+        Self { tree: self.tree.clone().without_unavailable(), ..self.clone() }
+    }
+
     /// Whether file names begin with versions, and target files' with hashes.
     pub fn is_consistent(&self) -> bool {
         self.root.content.consistent
@@ -121,7 +136,7 @@ impl Repository {
     }
 }
 
-fn detail<T>(signed: &Signed<T>, keys: &RoleKeys, entries: usize) -> RoleDetail {
+pub(super) fn detail<T>(signed: &Signed<T>, keys: &RoleKeys, entries: usize) -> RoleDetail {
     RoleDetail {
         version: signed.header.version,
         expires: signed.header.expires,

@@ -1,5 +1,7 @@
 //! Which target names an image: `{registry}/{repository}/{tag}`.
 
+use std::fmt;
+
 use crate::image::{Digest, Reference, is_tag};
 
 /// A target path with placeholders for whole components.
@@ -19,6 +21,24 @@ enum Part {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidTemplate(pub String);
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, part) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("/")?;
+            }
+            f.write_str(match part {
+                Part::Literal(text) => text,
+                Part::Registry => "{registry}",
+                Part::Repository => "{repository}",
+                Part::Tag => "{tag}",
+                Part::Digest => "{digest}",
+            })?;
+        }
+        Ok(())
+    }
+}
 
 impl Template {
     /// Reads a template for tags: with `{tag}` once, and without `{digest}`.

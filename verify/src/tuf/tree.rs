@@ -81,6 +81,12 @@ impl Tree {
         self
     }
 
+    /// Whether the role was verified, and its file has this sha256.
+    pub(super) fn has(&self, role: &str, sha256: &[u8; 32]) -> bool {
+        let mut states = self.0.get(role).into_iter().flat_map(BTreeMap::values);
+        states.any(|state| matches!(state, State::Good(role) if role.file.sha256 == *sha256))
+    }
+
     /// Every role with what delegates to it.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str, &State)> {
         self.0.iter().flat_map(|(role, parents)| {

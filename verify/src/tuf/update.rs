@@ -40,6 +40,11 @@ pub enum Answer<'a> {
     Bytes(&'a [u8]),
     /// The server does not have it. Of a root that is how the newest one shows.
     Absent,
+    /// It is longer than may be read.
+    TooLong {
+        /// So many bytes may be.
+        limit: u64,
+    },
     /// It could not be had.
     Unavailable(Unavailable),
 }
@@ -291,6 +296,10 @@ fn bytes<'a>(role: &str, answer: Answer<'a>) -> Result<&'a [u8], Refusal> {
     match answer {
         Answer::Bytes(bytes) => Ok(bytes),
         Answer::Unavailable(unavailable) => Err(unavailable.into()),
+        Answer::TooLong { limit } => {
+            let what = format!("{role}, in bytes,");
+            Err(Denial::LimitExceeded { what, limit }.into())
+        }
         Answer::Absent => {
             let reason = "it is part of the repository, and the server does not have it".to_owned();
             Err(Denial::MalformedMetadata { file: role.to_owned(), reason }.into())
@@ -299,7 +308,7 @@ fn bytes<'a>(role: &str, answer: Answer<'a>) -> Result<&'a [u8], Refusal> {
 }
 
 /// Refuses a file of another version than the one that lists it says.
-fn check_version(role: &str, found: u64, listed: u64, by: &str) -> Result<(), Denial> {
+pub(super) fn check_version(role: &str, found: u64, listed: u64, by: &str) -> Result<(), Denial> {
     if found == listed {
         return Ok(());
     }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use countersign_verify::memory::Memory;
 use countersign_verify::outcome::Denial;
-use countersign_verify::tuf::Update;
+use countersign_verify::tuf::{Answer, Kept, KeptFile, Update, unknown_keys};
 use serde_json::json;
 
-use crate::builder::{now, time};
+use crate::builder::{Files, Repo, now, time};
 use crate::shell::{denial, find, tags};
 use crate::signer::Signer;
 use crate::update::{run, sound};
@@ -138,4 +138,99 @@ fn roles_can_be_loaded_into_a_set_that_is_there() {
     let repository = updated.repository.unwrap();
     assert!(!repository.needs_roles(&question.lookup, image, now()));
     assert!(!repository.superseded_by(&updated.memory));
+}
+
+/// An update that wants a delegated role, and that role's file.
+fn wanting() -> (Update, Files) {
+    let repo = sound();
+    let files = repo.seal();
+    let mut update = Update::new(&files.initial(), Memory::default(), now());
+    let question = tags("1.4");
+    update.want(&question.lookup, &question.reference, None);
+    for role in ["root", "timestamp", "snapshot", "targets"] {
+        assert_eq!(update.wanted()[0].role, role);
+        let answer = match role {
+            "root" => Answer::Absent,
+            role => Answer::Bytes(&files.roles[role]),
+        };
+        update.take(role, answer).unwrap();
+    }
+    (update, files)
+}
+
+#[test]
+fn a_kept_file_that_is_offered_is_taken_if_it_is_the_one_that_is_wanted() {
+    let (mut update, files) = wanting();
+    let wanted = update.wanted();
+    let role = wanted[0].role.clone();
+    let mut changed = files.roles[&role].clone();
+    let digit = changed.iter().rposition(u8::is_ascii_digit).unwrap();
+    changed[digit] = if changed[digit] == b'9' { b'8' } else { b'9' };
+    for other in [&b""[..], &changed, &files.roles["targets"]] {
+        update.offer(&role, other);
+        assert_eq!(update.wanted(), wanted);
+        assert!(!update.rests_on(&role, other));
+    }
+    update.offer("nobody", &files.roles[&role]);
+    assert_eq!(update.wanted(), wanted);
+    update.offer(&role, &files.roles[&role]);
+    assert!(update.rests_on(&role, &files.roles[&role]));
+    assert_ne!(update.wanted(), wanted);
+}
+
+#[test]
+fn an_update_rests_on_what_it_has_verified_and_on_nothing_else() {
+    let repo = sound();
+    let files = repo.seal();
+    let mut update = Update::new(&files.initial(), Memory::default(), now());
+    assert!(update.rests_on("root", &files.roots[&1]));
+    assert!(!update.rests_on("root", b""));
+    update.take("root", Answer::Absent).unwrap();
+    assert!(!update.rests_on("timestamp", &files.roles["timestamp"]));
+    update.take("timestamp", Answer::Bytes(&files.roles["timestamp"])).unwrap();
+    assert!(update.rests_on("timestamp", &files.roles["timestamp"]));
+    // Nor does the end of it take anything back.
+    update.take("snapshot", Answer::Bytes(b"")).unwrap_err();
+    assert!(update.rests_on("timestamp", &files.roles["timestamp"]));
+    assert!(!update.rests_on("snapshot", &files.roles["snapshot"]));
+    assert!(!update.rests_on("targets", &files.roles["targets"]));
+}
+
+#[test]
+fn t13_roles_that_delegate_to_each_other_are_told_of_once() {
+    let mut repo = Repo::new();
+    let key = repo.delegated("targets", "a", &["*"], &[]);
+    let other = repo.delegated("a", "b", &["*"], &[]);
+    repo.delegate("b", "a", json!({"paths": ["*"]}), std::slice::from_ref(&key), 1);
+    repo.set_role("b", &[("x/y", "new")], std::slice::from_ref(&other));
+    let files = repo.seal();
+    let read = |role: &str| files.roles.get(role).cloned();
+    let names = files.roles.keys().cloned().collect();
+    let kept = Kept::read(&files.initial(), &names, &read);
+    let a = &kept.targets.delegations[0].role;
+    let b = &a.delegations[0].role;
+    assert_eq!((a.name.as_str(), b.name.as_str()), ("a", "b"));
+    let KeptFile::Signed { detail, outdated: None } = &b.file else { panic!("{:?}", b.file) };
+    assert_eq!((detail.version, detail.entries), (1, 1));
+    let again = &b.delegations[0].role;
+    assert!(matches!(again.file, KeptFile::Signed { .. }) && again.delegations.is_empty());
+    // Nothing is told of a role that its keys have not signed.
+    let bad = |role: &str| read(if role == "b" { "a" } else { role });
+    let kept = Kept::read(&files.initial(), &names, &bad);
+    let b = &kept.targets.delegations[0].role.delegations[0].role;
+    assert!(matches!(&b.file, KeptFile::Bad(Denial::ThresholdNotMet { .. })), "{:?}", b.file);
+    assert!(b.delegations.is_empty());
+}
+
+#[test]
+fn t14_keys_that_count_nothing_are_named() {
+    let mut repo = Repo::new();
+    let unknown = Signer::default().of_type("sphincs").by_scheme("sphincs-shake-128s");
+    repo.delegate("targets", "team", json!({"paths": ["*"]}), std::slice::from_ref(&unknown), 1);
+    let files = repo.seal();
+    let told = format!("{} (sphincs by sphincs-shake-128s)", unknown.id);
+    assert_eq!(unknown_keys(&files.roles["targets"]), [told]);
+    for file in [&files.roots[&1], &files.roles["snapshot"], &Vec::new()] {
+        assert_eq!(unknown_keys(file), [""; 0]);
+    }
 }

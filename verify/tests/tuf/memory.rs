@@ -201,7 +201,7 @@ fn nothing_unverified_is_remembered() {
 }
 
 #[test]
-fn of_many_roles_those_that_were_verified_are_remembered() {
+fn of_many_roles_only_those_of_every_repository_are_remembered() {
     let mut repo = fifth();
     let key = repo.targets_key.clone();
     repo.set_role("other", &[], &[key]);
@@ -212,7 +212,16 @@ fn of_many_roles_those_that_were_verified_are_remembered() {
     };
     let memory = repo.seal_with(many, |_| {}).run(tags("1.4"), &Memory::default()).memory;
     let names: Vec<&String> = memory.roles.keys().collect();
-    assert_eq!(names, ["snapshot", "targets", "team%2Freleases", "timestamp"]);
+    assert_eq!(names, ["snapshot", "targets", "timestamp"]);
+    // Nor is a name that is too long for a checkpoint, even of few.
+    let long = "x".repeat(limits::REMEMBERED_NAME_BYTES);
+    let named = |snapshot: &mut serde_json::Value| {
+        snapshot["meta"][format!("{long}.json")] = json!({"version": 1});
+        snapshot["meta"][format!("{long}x.json")] = json!({"version": 1});
+    };
+    let memory = repo.seal_with(named, |_| {}).run(tags("1.4"), &Memory::default()).memory;
+    assert!(memory.roles.contains_key(&long));
+    assert!(!memory.roles.contains_key(&format!("{long}x")));
     // Of few, all: also those that no lookup has loaded.
     let memory = update(&repo, &Memory::default()).memory;
     assert!(memory.roles.contains_key("other"));

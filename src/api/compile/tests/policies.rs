@@ -1,4 +1,5 @@
-use countersign_verify::notary::Lookup;
+use countersign_verify::notary;
+use countersign_verify::policy::Lookup;
 use countersign_verify::policy::{Action, Rule, Tags};
 
 use super::*;
@@ -18,9 +19,8 @@ fn a_minimal_policy_gets_the_strict_defaults() {
     let Rule::Verify { min_authorities: 1, authorities } = &policy.rule else {
         panic!("{:?}", policy.rule)
     };
-    assert_eq!(authorities[0].lookup, Lookup::Docker);
-    let pins = authorities[0].pins.as_ref().unwrap();
-    assert!(Arc::ptr_eq(pins, &compiled.sources["corp-notary"].pins));
+    assert_eq!(authorities[0].lookup, Lookup::Notary(notary::Lookup::Docker));
+    assert_eq!(authorities[0].usable, Ok(()));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_full_policy_compiles() {
         panic!("{:?}", policy.rule)
     };
     let roles = vec!["targets/qa".to_owned(), "targets/security".to_owned()];
-    assert_eq!(authorities[1].lookup, Lookup::RequireRoles(roles));
+    assert_eq!(authorities[1].lookup, Lookup::Notary(notary::Lookup::RequireRoles(roles)));
 }
 
 fn authority(name: &str) -> Value {
@@ -135,13 +135,6 @@ fn k5_what_is_wrong_with_a_policy_is_said_and_denies() {
         (
             ("/verify/authorities/0/tuf", json!({"target": "x"})),
             "spec.verify.authorities[name=release-team]: notary and tuf exclude each other; remove one",
-        ),
-        (
-            (
-                authorities,
-                json!([{"name": "a", "sourceRef": {"name": "corp-notary"}, "tuf": {"target": "x"}}]),
-            ),
-            "spec.verify.authorities[name=a].tuf: tuf is not supported by this version",
         ),
         (
             ("/verify/authorities/0/notary", json!({})),
@@ -324,7 +317,7 @@ fn k5_a_missing_or_broken_source_denies_and_heals() {
 
 fn denial(compiled: &Compiled) -> Denial {
     match &compiled.policies[0].rule {
-        Rule::Verify { authorities, .. } => authorities[0].pins.clone().unwrap_err(),
+        Rule::Verify { authorities, .. } => authorities[0].usable.clone().unwrap_err(),
         rule => panic!("{rule:?}"),
     }
 }

@@ -16,17 +16,24 @@ fn pin(keys: Value) -> Value {
     json!({"notary": {"url": "https://notary.example.com", "pins": [pin]}})
 }
 
+fn keys_of(source: &Source) -> &PinnedKeys {
+    match &source.kind {
+        SourceKind::Notary { pins, .. } => &pins.0[0].keys,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_minimal_source_gets_the_defaults() {
     let compiled = compile_source(source_spec());
     assert_eq!(compiled.problems, []);
     let source = &compiled.sources["corp-notary"];
-    assert_eq!(source.url.as_str(), "https://notary.example.com/");
+    assert_eq!(source.urls()[0].as_str(), "https://notary.example.com/");
     assert_eq!(source.refresh_after, Duration::from_secs(60));
     assert_eq!(source.refuse_after, Duration::from_secs(86_400));
     assert_eq!(source.connection, Connection::default());
-    let PinnedKeys::PublicKeys { keys, threshold: 1 } = &source.pins.0[0].keys else {
-        panic!("{:?}", source.pins)
+    let PinnedKeys::PublicKeys { keys, threshold: 1 } = keys_of(source) else {
+        panic!("{:?}", source.kind)
     };
     assert_eq!(keys[0][0], 0x30, "DER");
 }
@@ -37,14 +44,14 @@ fn every_kind_of_pin_compiles() {
     let compiled = compile_source(pin(json!({"rootKeyIDs": [id]})));
     assert_eq!(compiled.problems, []);
     assert!(matches!(
-        &compiled.sources["corp-notary"].pins.0[0].keys,
+        keys_of(&compiled.sources["corp-notary"]),
         PinnedKeys::RootKeyIds { ids, threshold: 1 } if *ids == [id.clone()]
     ));
     let ca = certificate(true, 2020, 2030);
     let compiled = compile_source(pin(json!({"certificateAuthorities": [ca]})));
     assert_eq!(compiled.problems, []);
     assert!(matches!(
-        &compiled.sources["corp-notary"].pins.0[0].keys,
+        keys_of(&compiled.sources["corp-notary"]),
         PinnedKeys::CertificateAuthorities(authorities) if authorities.len() == 1
     ));
     let keys = json!({"publicKeys": [public_key(), public_key(), public_key()], "threshold": 2});
@@ -65,7 +72,6 @@ fn k5_what_is_wrong_with_a_source_is_said() {
     ]);
     let cases = [
         (json!({}), "spec: one of notary and tuf is required".to_owned()),
-        (json!({"tuf": {"metadataURLs": ["https://x"], "rootRef": {"configMap": "a", "key": "b"}}}), "spec.tuf: tuf is not supported by this version".to_owned()),
         (source("/notary/url", json!("notary.example.com")), format!("{urls}: it is not a URL, as https://notary.example.com")),
         (source("/notary/url", json!("http://notary.example.com")), format!("{urls}: plain http is for loopback hosts only; write https://")),
         (source("/notary/url", json!("http://localhost.evil.example")), format!("{urls}: plain http is for loopback hosts only; write https://")),
@@ -183,7 +189,7 @@ fn a_connection_takes_its_objects() {
     let connection = connected(&basic, Some(&ca)).unwrap();
     assert_eq!(connection.ca_pem.as_deref(), Some(ca.as_bytes()));
     assert_eq!(connection.token_hosts, ["auth.example.com", "auth.example.com:8443"]);
-    let credentials = connection.credentials.unwrap();
+    let credentials = &connection.credentials[0];
     assert_eq!((credentials.username.as_str(), credentials.password.as_str()), ("u", "p"));
     let auth = BASE64_STANDARD.encode("u:p:q");
     let config = json!({"auths": {
@@ -191,7 +197,7 @@ fn a_connection_takes_its_objects() {
         "https://notary.example.com:4443/v2/": {"auth": auth},
     }});
     let connection = connected(&[(".dockerconfigjson", &config.to_string())], None).unwrap();
-    let credentials = connection.credentials.unwrap();
+    let credentials = &connection.credentials[0];
     assert_eq!((credentials.username.as_str(), credentials.password.as_str()), ("u", "p:q"));
     assert_eq!(credentials.host, "notary.example.com:4443");
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Answer, Stage, Update, bytes, check_expiry, check_version};
+use crate::hash::sha256;
 use crate::limits::{self, check_length};
 use crate::outcome::{Denial, Refusal};
 use crate::tuf::delegation::Name;
@@ -12,7 +13,7 @@ use crate::tuf::document::{Document, RoleKeys, Signed};
 use crate::tuf::lookup::{Query, Search};
 use crate::tuf::metadata::Targets;
 use crate::tuf::tree::{Halt, Need, ROOT, Role, State};
-use crate::tuf::{Image, SNAPSHOT};
+use crate::tuf::{Image, SNAPSHOT, TIMESTAMP};
 
 impl Update {
     pub(super) fn take_role(&mut self, role: &str, answer: &Answer<'_>) -> Result<(), Refusal> {
@@ -30,6 +31,32 @@ impl Update {
         }
         self.go_on();
         Ok(())
+    }
+
+    /// Offers a file from an earlier run for a delegated role, or `targets`, that is wanted now. It
+    /// is verified like any other; one that is not what is needed is ignored, and stays wanted.
+    pub fn offer(&mut self, role: &str, bytes: &[u8]) {
+        let needs = std::mem::take(&mut self.pending);
+        for need in needs {
+            match (need.role == role).then(|| self.load(&need, bytes)) {
+                Some(Ok(loaded)) => self.settle(&need, State::Good(loaded)),
+                _ => self.pending.push(need),
+            }
+        }
+        self.go_on();
+    }
+
+    /// Whether these bytes are a role's file that has been verified and that the update rests on by
+    /// now: then they may be kept for a later one.
+    pub fn rests_on(&self, role: &str, bytes: &[u8]) -> bool {
+        let sha256 = sha256(bytes);
+        let file = match role {
+            ROOT => Some(&self.root.file),
+            TIMESTAMP => self.timestamp.as_ref().map(|timestamp| &timestamp.file),
+            SNAPSHOT => self.snapshot.as_ref().map(|snapshot| &snapshot.file),
+            _ => return self.tree.has(role, &sha256),
+        };
+        file.is_some_and(|file| file.sha256 == sha256)
     }
 
     fn settle(&mut self, need: &Need, state: State) {
@@ -145,7 +172,6 @@ impl Update {
         let (header, targets) = Targets::read(&document)?;
         let signed = Signed::verify(role, &document, header, file, &need.keys, targets)?;
         check_version(role, header.version, listed.version, SNAPSHOT)?;
-        self.remember_role(role, header.version);
         check_expiry(role, header.expires, self.now)?;
         Ok(Arc::new(signed))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Stage, Update, check_expiry};
+use super::{Answer, Stage, Update, bytes, check_expiry};
 use crate::hash::hex;
 use crate::limits;
 use crate::memory::RootFloor;
@@ -14,7 +14,7 @@ use crate::tuf::tree::ROOT;
 /// The root that a source starts with: whoever configures it vouches for it.
 #[derive(Debug, Clone)]
 pub struct InitialRoot {
-    pub(super) root: Arc<Signed<Root>>,
+    pub(in crate::tuf) root: Arc<Signed<Root>>,
 }
 
 impl InitialRoot {
@@ -45,9 +45,8 @@ impl InitialRoot {
 impl Update {
     pub(super) fn take_root(&mut self, answer: Answer<'_>) -> Result<(), Refusal> {
         match answer {
-            Answer::Bytes(bytes) => Ok(self.next_root(bytes)?),
-            Answer::Unavailable(unavailable) => Err(unavailable.into()),
             Answer::Absent => Ok(self.end_of_roots()?),
+            other => bytes(ROOT, other).and_then(|bytes| Ok(self.next_root(bytes)?)),
         }
     }
 

@@ -128,16 +128,10 @@ impl Update {
         let few = snapshot.content.roles.len() <= limits::REMEMBERED_ROLES;
         for (role, listed) in &snapshot.content.roles {
             let name = file_name(role);
-            if few || self.memory.roles.contains_key(&name) {
+            let fits = few && name.len() <= limits::REMEMBERED_NAME_BYTES;
+            if fits || role == TARGETS || self.memory.roles.contains_key(&name) {
                 self.remember(&name, listed.version, &snapshot.signers);
             }
-        }
-    }
-
-    /// A role that was verified is remembered, also where the snapshot lists too many.
-    pub(super) fn remember_role(&mut self, role: &str, version: u64) {
-        if let Some(snapshot) = self.snapshot.clone() {
-            self.remember(&file_name(role), version, &snapshot.signers);
         }
     }
 }

@@ -1,0 +1,266 @@
+//! Images signed with TUF tools are admitted, and what is wrong with their metadata is refused.
+
+use std::path::Path;
+
+use countersign_e2e::api_server::ApiServer;
+use countersign_e2e::countersign::{Config, Countersign, Kubernetes, verify};
+use countersign_e2e::install::{self, SYSTEM_NAMESPACE};
+use countersign_e2e::lab::{Lab, SOURCE};
+use countersign_e2e::process::{Finished, eventually};
+use countersign_e2e::registry::{Image, sha256};
+use countersign_e2e::reviews::Verdict;
+use countersign_e2e::tuf::{Delegation, Keys, Layout, Repository, Scheme, TufServer};
+use countersign_e2e::{Context, Outcome, http};
+use serde_json::{Value, json};
+
+const TUF: &str = "corp-tuf";
+const REPOSITORY: &str = "payments/api";
+
+fn denied(replica: &Countersign, image: &str, code: &str) -> Outcome<()> {
+    let is = |verdict: &Verdict| verdict.clone().denied_as(code).is_ok();
+    eventually(code, || Ok(replica.pod(image)?.0), is).map(drop)
+}
+
+fn admitted(replica: &Countersign, image: &str) -> Outcome<()> {
+    eventually(image, || Ok(replica.pod(image)?.0), |verdict| verdict.allowed).map(drop)
+}
+
+/// A lab with a TUF repository that python-tuf writes.
+struct Signed {
+    lab: Lab,
+    tuf: Repository,
+    server: TufServer,
+}
+
+impl Signed {
+    fn start() -> Outcome<Self> {
+        let lab = Lab::start()?;
+        let tuf = Repository::create(&lab.folder("tuf"), &Layout::default())?;
+        let server = TufServer::start(tuf.folder(), &lab.authority)?;
+        Ok(Self { lab, tuf, server })
+    }
+
+    /// Pushes an image whose manifest nobody has signed.
+    fn push(&self, tag: &str) -> Outcome<(Image, Vec<u8>)> {
+        let image = self.lab.registry.push(REPOSITORY, tag, tag)?;
+        let (host, digest) = (self.lab.registry.host(), &image.digest);
+        let url = format!("https://{host}/v2/{REPOSITORY}/manifests/{digest}");
+        let client = http::client(self.lab.authority.certificate())?;
+        let asked = client.get(url).header("accept", "application/vnd.oci.image.manifest.v1+json");
+        Ok((image, asked.send()?.error_for_status()?.bytes()?.to_vec()))
+    }
+
+    fn target(&self, tag: &str) -> String {
+        format!("{}/{tag}", self.lab.gun(REPOSITORY))
+    }
+
+    /// Pushes an image, and signs its manifest in `targets`.
+    fn push_signed(&mut self, tag: &str) -> Outcome<Image> {
+        let (image, manifest) = self.push(tag)?;
+        self.tuf.add(&self.target(tag), &manifest);
+        self.tuf.publish()?;
+        Ok(image)
+    }
+
+    fn source(&self, reference: &Value) -> Value {
+        json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustSource",
+            "metadata": {"name": TUF},
+            "spec": {
+                "tuf": {"metadataURLs": [self.server.metadata_url()], "rootRef": reference},
+                "connection": {"caConfigMapRef": {"name": "tuf-ca", "key": "ca.crt"}},
+                "freshness": {"refreshAfterSeconds": 1, "refuseAfterSeconds": 86_400},
+            },
+        })
+    }
+
+    fn authority_of_server(&self) -> Value {
+        object("ConfigMap", "tuf-ca", "data", "ca.crt", &self.lab.authority.pem())
+    }
+
+    /// Trusts these authorities, by files; at least one has to have signed.
+    fn trust(&self, authorities: &Value) -> Outcome<()> {
+        let root = String::from_utf8(self.tuf.initial_root()?).context("the root")?;
+        let objects = [
+            self.authority_of_server(),
+            object("ConfigMap", "tuf-root", "data", "root.json", &root),
+            self.source(&json!({"configMap": "tuf-root", "key": "root.json"})),
+            self.policy(authorities),
+        ];
+        let yaml: Vec<String> = objects.iter().map(ToString::to_string).collect();
+        self.lab.policies.write("tuf", &yaml.join("\n---\n"))
+    }
+
+    fn policy(&self, authorities: &Value) -> Value {
+        json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustPolicy",
+            "metadata": {"name": "payments"},
+            "spec": {
+                "match": {"images": {"include": [format!("{}/**", self.lab.registry.host())]}},
+                "verify": {"minAuthorities": 1, "authorities": authorities},
+            },
+        })
+    }
+}
+
+fn object(kind: &str, name: &str, field: &str, key: &str, text: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, field: {key: text}})
+}
+
+/// The authority that accepts what these roles have signed.
+fn accepting(roles: &[&str]) -> Value {
+    json!({"name": "archive", "sourceRef": {"name": TUF}, "tuf": {
+        "target": "{registry}/{repository}/{tag}", "acceptRoles": roles,
+    }})
+}
+
+#[test]
+fn an_image_that_python_tuf_signed_is_admitted_and_no_other() -> Outcome<()> {
+    let mut signed = Signed::start()?;
+    let image = signed.push_signed("1.4")?;
+    let (unsigned, _) = signed.push("1.5")?;
+    let (delegated, manifest) = signed.push("1.6")?;
+    let paths = format!("{}/*", signed.lab.gun(REPOSITORY));
+    signed.tuf.delegate("targets", &Delegation::by_paths("payments", &[&paths]));
+    signed.tuf.add_to("payments", &signed.target("1.6"), &manifest);
+    let (by_sha512, manifest) = signed.push("1.7")?;
+    let custom = json!({"build": "4711"});
+    signed.tuf.add_with(&signed.target("1.7"), &manifest, &["sha512"], &custom);
+    signed.tuf.publish()?;
+
+    signed.trust(&json!([accepting(&["*"])]))?;
+    let replica = signed.lab.countersign("all")?;
+    for (image, tag) in [(&image, "1.4"), (&delegated, "1.6"), (&by_sha512, "1.7")] {
+        let (verdict, pinned) = replica.pod(&image.tagged(tag))?;
+        verdict.admitted().context(tag)?;
+        assert_eq!(pinned, format!("{}@{}", image.tagged(tag), image.digest));
+        replica.pod(&image.by_digest())?.0.admitted()?;
+    }
+    replica.pod(&unsigned.tagged("1.5"))?.0.denied_as("Unsigned")?;
+    replica.pod(&unsigned.by_digest())?.0.denied_as("Unsigned")?;
+    let reads = signed.server.reads().len();
+    replica.pod(&image.tagged("1.4"))?.0.admitted()?;
+    assert!(signed.server.reads().len() <= reads + 2, "at most one refresh");
+    replica.kill()?;
+
+    let told = verify(&signed.lab.config(), None, &["-v", &by_sha512.tagged("1.7")])?.success()?;
+    for part in ["custom {\"build\":\"4711\"}", "as {registry}/{repository}/{tag}, in any role"] {
+        assert!(told.stdout.contains(part), "{}", told.stdout);
+    }
+
+    signed.trust(&json!([accepting(&["payments"])]))?;
+    let replica = signed.lab.countersign("payments")?;
+    replica.pod(&delegated.tagged("1.6"))?.0.admitted()?;
+    replica.pod(&image.tagged("1.4"))?.0.denied_as("UntrustedSigner").map(drop)
+}
+
+#[test]
+fn from_notary_to_tuf_both_are_good_for_a_time() -> Outcome<()> {
+    let mut signed = Signed::start()?;
+    let by_notary = signed.lab.trusted(REPOSITORY, "1.3")?;
+    let by_tuf = signed.push_signed("1.4")?;
+    let notary = json!({
+        "name": "release-team", "sourceRef": {"name": SOURCE}, "notary": {"lookup": "Docker"},
+    });
+    // One name, one policy: the lab's own goes.
+    std::fs::remove_file(signed.lab.policies.folder().join("policy-payments.yaml"))?;
+    signed.trust(&json!([notary, accepting(&["*"])]))?;
+    let replica = signed.lab.countersign("both")?;
+    replica.pod(&by_notary.tagged("1.3"))?.0.admitted()?;
+    replica.pod(&by_tuf.tagged("1.4"))?.0.admitted()?;
+    let (neither, _) = signed.push("1.5")?;
+    replica.pod(&neither.tagged("1.5"))?.0.denied_as("Unsigned").map(drop)
+}
+
+/// An API server with Countersign's definitions and rights.
+struct Cluster {
+    signed: Signed,
+    api_server: ApiServer,
+    kubernetes: Kubernetes,
+}
+
+impl Cluster {
+    fn start(folder: &Path) -> Outcome<Self> {
+        let signed = Signed::start()?;
+        let api_server = ApiServer::start(&folder.join("kubernetes"), &signed.lab.authority)?;
+        install::definitions(&api_server)?;
+        let kubernetes = install::rights(&api_server, 300)?;
+        Ok(Self { signed, api_server, kubernetes })
+    }
+
+    fn replica(&self, name: &str) -> Outcome<Countersign> {
+        let lab = &self.signed.lab;
+        let kubernetes = Some(self.kubernetes.clone());
+        Countersign::start(
+            &lab.folder(name),
+            &lab.authority,
+            &Config { kubernetes, ..lab.config() },
+        )
+    }
+
+    fn apply(&self, object: &Value) -> Outcome<Finished> {
+        let here = ["apply", "-n", SYSTEM_NAMESPACE, "-f", "-"];
+        self.api_server.kubectl_with(&here, &object.to_string())
+    }
+
+    /// The checkpoint under the repository's own initial root.
+    fn checkpoint(&self) -> Outcome<Value> {
+        let anchor = sha256(&self.signed.tuf.initial_root()?);
+        let anchor = anchor.trim_start_matches("sha256:");
+        let all = self.api_server.get(&["tcp"])?;
+        let mut items = all["items"].as_array().into_iter().flatten();
+        items.find(|it| it["spec"]["anchor"] == anchor).cloned().context("no checkpoint")
+    }
+}
+
+#[test]
+fn t8_the_root_is_followed_and_rollback_refused_after_every_replica_was_killed() -> Outcome<()> {
+    let folder = tempfile::tempdir()?;
+    let mut cluster = Cluster::start(folder.path())?;
+    let image = cluster.signed.push_signed("1.4")?.tagged("1.4");
+    let root = String::from_utf8(cluster.signed.tuf.initial_root()?).context("the root")?;
+    cluster.apply(&cluster.signed.authority_of_server())?.success()?;
+    let neither = cluster.signed.source(&json!({"key": "root.json"}));
+    let refused = cluster.apply(&neither)?;
+    assert!(refused.stderr.contains("exactly one of configMap and secret"), "{refused}");
+    let reference = json!({"secret": "tuf-root", "key": "root.json"});
+    cluster.apply(&cluster.signed.source(&reference))?.success()?;
+    cluster.apply(&cluster.signed.policy(&json!([accepting(&["*"])])))?.success()?;
+    let (one, two) = (cluster.replica("one")?, cluster.replica("two")?);
+    one.pod(&image)?.0.denied_as("InvalidPolicy")?;
+    // What is no root, another repository's root, and the right one, in the same Secret.
+    let set = |text: &str| -> Outcome<()> {
+        let secret = object("Secret", "tuf-root", "stringData", "root.json", text);
+        cluster.apply(&secret)?.success().map(drop)
+    };
+    set("<html>")?;
+    let ready = || cluster.api_server.get(&["tsrc", TUF]);
+    let told = |it: &Value| it["status"].to_string().contains("is not an initial root");
+    eventually("the reason in the status", ready, told)?;
+    let other = Repository::create(&cluster.signed.lab.folder("other"), &Layout::default())?;
+    set(&String::from_utf8(other.initial_root()?).context("the root")?)?;
+    for replica in [&one, &two] {
+        denied(replica, &image, "ThresholdNotMet")?;
+    }
+    set(&root)?;
+    for replica in [&one, &two] {
+        admitted(replica, &image)?;
+    }
+    let checkpoint = cluster.checkpoint()?;
+    assert_eq!(checkpoint["spec"]["repository"], "*", "{checkpoint}");
+
+    let tuf = &mut cluster.signed.tuf;
+    let before = tuf.save()?;
+    tuf.rotate("root", &Keys::one(Scheme::EcdsaP256));
+    tuf.remove("targets", &image.replace(":1.4", "/1.4"));
+    tuf.publish()?;
+    for replica in [&one, &two] {
+        denied(replica, &image, "Unsigned")?;
+    }
+    one.kill()?;
+    two.kill()?;
+    cluster.signed.tuf.put_back(&before)?;
+    let again = cluster.replica("again")?;
+    denied(&again, &image, "Rollback")?;
+    again.pod(&image)?.0.denied_as("Rollback").map(drop)
+}

@@ -1,0 +1,207 @@
+//! The folder with what is trusted of one repository: one file a role, as it was received.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use countersign_verify::limits;
+use countersign_verify::tuf::{InitialRoot, file_name, role_name};
+
+/// How long another process that uses the folder is waited for.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether it is done.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+/// The file that a process locks while it uses the folder.
+const LOCK: &str = ".lock";
+
+/// Longest name of a file, in bytes. Source: Linux (`NAME_MAX`).
+pub(super) const NAME_BYTES: usize = 255;
+
+/// Most roles of which files are listed: one file each.
+const ROLES: usize = 65_536;
+
+const ROOT: &str = "root";
+
+/// The folder of one repository.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    pub(super) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Begins with this root, and makes the folder if it is not there. A folder that begins with
+    /// the same root already is left as it is.
+    ///
+    /// # Errors
+    /// Where the root is none, or the folder has another one.
+    pub(super) fn init(&self, root: &Path) -> Result<InitialRoot, String> {
+        let bytes = read(root, limits::TUF_ROOT_BYTES)
+            .map_err(|error| format!("{}: {error}", root.display()))?;
+        let initial = InitialRoot::read(&bytes).map_err(|denial| {
+            let hint = super::unknown_keys_of(&[&bytes]);
+            format!(
+                "{} is no root to begin with: {denial}{hint}; it has to be the repository's own \
+                 root.json, of TUF 1.0, signed by the root keys in it",
+                root.display()
+            )
+        })?;
+        fs::create_dir_all(&self.path).map_err(|error| self.unusable(&error))?;
+        let _alone = self.lock()?;
+        match self.read(ROOT, limits::TUF_ROOT_BYTES) {
+            Some(present) if present == bytes => Ok(initial),
+            None if !self.file(ROOT).exists() => {
+                self.write(ROOT, &bytes)?;
+                Ok(initial)
+            }
+            _ => Err(format!(
+                "{} has a root already, another one than {}; to begin anew, remove that folder, \
+                 which forgets every version seen, or name another one",
+                self.path.display(),
+                root.display()
+            )),
+        }
+    }
+
+    /// The root that is trusted.
+    pub(super) fn root(&self) -> Result<InitialRoot, String> {
+        let path = self.file(ROOT);
+        let bytes = read(&path, limits::TUF_ROOT_BYTES).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!(
+                "{}: there is no root.json to begin with; run `countersign tuf --metadata-dir {} \
+                 init ROOT.json` first, with a root that you have from the repository's owner",
+                self.path.display(),
+                self.path.display()
+            ),
+            _ => format!("{}: {error}", path.display()),
+        })?;
+        InitialRoot::read(&bytes).map_err(|denial| {
+            let hint = super::unknown_keys_of(&[&bytes]);
+            format!(
+                "{} is not a root that this command wrote: {denial}{hint}; begin anew with `init` \
+                 in another folder",
+                path.display()
+            )
+        })
+    }
+
+    /// A role's file, where there is a regular one of at most `max_bytes` that can be read.
+    pub(super) fn read(&self, role: &str, max_bytes: u64) -> Option<Vec<u8>> {
+        read(&self.file(role), max_bytes).ok()
+    }
+
+    /// Replaces a role's file whole: after a crash it is the old one or the new one. A role whose
+    /// escaped name is too long for a file is not kept, and fetched again by the next run.
+    pub(super) fn write(&self, role: &str, bytes: &[u8]) -> Result<(), String> {
+        let path = self.file(role);
+        if path.file_name().is_none_or(|name| name.len() > NAME_BYTES) {
+            return Ok(());
+        }
+        let mut partial = Partial::create(&self.path).map_err(|error| self.unusable(&error))?;
+        let written = partial.file.write_all(bytes).and_then(|()| partial.persist(&path));
+        written.map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// The roles that there are files of.
+    pub(super) fn roles(&self) -> BTreeSet<String> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().take(ROLES).flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| name.strip_suffix(".json").map(role_name)).collect()
+    }
+
+    /// Holds the folder until the file is dropped, also against other processes.
+    pub(super) fn lock(&self) -> Result<File, String> {
+        let path = self.path.join(LOCK);
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.map_err(|error| self.unusable(&error))?;
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_TIMEOUT => {
+                    std::thread::sleep(LOCK_RETRY);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(format!(
+                        "{}: another process has been using this folder for {} s; try again when \
+                         it is done",
+                        self.path.display(),
+                        LOCK_TIMEOUT.as_secs()
+                    ));
+                }
+                Err(TryLockError::Error(error)) => return Err(self.unusable(&error)),
+            }
+        }
+    }
+
+    fn file(&self, role: &str) -> PathBuf {
+        self.path.join(format!("{}.json", file_name(role)))
+    }
+
+    fn unusable(&self, error: &io::Error) -> String {
+        format!(
+            "{}: {error}; --metadata-dir has to be a folder that can be written",
+            self.path.display()
+        )
+    }
+}
+
+fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    // Opening a pipe would wait for a writer.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(io::Error::other(format!("it is longer than {max_bytes} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// A file that is not there under its name yet; gone when it is dropped before.
+#[derive(Debug)]
+pub(super) struct Partial {
+    pub(super) file: File,
+    path: PathBuf,
+    folder: PathBuf,
+}
+
+impl Partial {
+    /// Makes one of this process in a folder.
+    pub(super) fn create(folder: &Path) -> io::Result<Self> {
+        let path = folder.join(format!(".countersign-{}.partial", std::process::id()));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Never through a link that somebody else put there.
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        Ok(Self { file, path, folder: folder.to_owned() })
+    }
+
+    /// Gives it its name, and takes that from whatever has it.
+    pub(super) fn persist(&self, name: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.path, name)?;
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // It is gone already where it has its name.
+        let _ = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,71 @@
+//! What is asked of the metadata that is at hand.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use countersign_verify::image::{Digest, Reference};
+use countersign_verify::tuf;
+use jiff::Timestamp;
+
+use super::Repository;
+use crate::api::Source;
+
+/// The repository of a TUF source: there is one, for all images.
+const WHOLE: &str = "*";
+
+/// A repository in a source, and what is needed of it.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// The source.
+    pub source: Arc<Source>,
+    /// In a Notary source `registry/repository`, in a TUF source `*`.
+    pub repository: String,
+    /// Delegated roles that policies name, worth fetching with a Notary repository's first files.
+    pub roles: BTreeSet<String>,
+    /// Whose roles have to be loaded of a TUF repository.
+    pub wants: Vec<Want>,
+}
+
+/// An image that is looked up in a TUF repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// How.
+    pub lookup: Arc<tuf::Lookup>,
+    /// The image.
+    pub reference: Reference,
+}
+
+/// The source's fingerprint, so that a set that was read through another URL, CA or pin never
+/// answers for it; and the repository.
+pub(super) type Key = ([u8; 32], String);
+
+impl Live {
+    /// A Notary server's repository.
+    pub fn notary(source: Arc<Source>, repository: String, roles: BTreeSet<String>) -> Self {
+        Self { source, repository, roles, wants: Vec::new() }
+    }
+
+    /// A TUF repository.
+    pub fn tuf(source: Arc<Source>, wants: Vec<Want>) -> Self {
+        Self { source, repository: WHOLE.to_owned(), roles: BTreeSet::new(), wants }
+    }
+
+    pub(super) fn key(&self) -> Key {
+        (self.source.fingerprint, self.repository.clone())
+    }
+
+    /// Whether everything that is needed of it is loaded.
+    pub(super) fn is_met_by(&self, repository: &Repository, now: Timestamp) -> bool {
+        repository.tuf().is_none_or(|tuf| self.wants.iter().all(|want| want.is_met_by(tuf, now)))
+    }
+}
+
+impl Want {
+    pub(super) fn is_met_by(&self, repository: &tuf::Repository, now: Timestamp) -> bool {
+        // Which roles answer for a tag does not hang on the digest.
+        let any = Digest::sha256(b"");
+        let digest = self.reference.digest().unwrap_or(&any);
+        let image = tuf::Image { reference: &self.reference, digest, size: None, manifest: None };
+        !repository.needs_roles(&self.lookup, image, now)
+    }
+}

@@ -1,0 +1,127 @@
+//! Where a repository's files are: a server, or a folder that is mounted.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use crate::http::{Ask, Endpoint, EndpointConfig, EndpointError, FetchError};
+
+/// One place that has a repository's files. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Mirror {
+    /// A server.
+    Server {
+        /// How to reach it.
+        endpoint: Endpoint,
+        /// The path of the folder with the files, without a slash at its end.
+        prefix: String,
+    },
+    /// A folder. A file lies in it under its escaped name: none leads out of it.
+    Folder(PathBuf),
+}
+
+impl Mirror {
+    /// The folder at `url`, which is on the endpoint's server.
+    pub fn at(url: &Url, endpoint: Endpoint) -> Self {
+        Self::Server { endpoint, prefix: url.path().trim_end_matches('/').to_owned() }
+    }
+
+    /// The folder at an `http`, `https` or `file` URL, without credentials; certificates are those
+    /// of the system.
+    ///
+    /// # Errors
+    /// Where the URL is none of these, or the HTTP client cannot be made.
+    pub fn plain(url: &Url) -> Result<Self, EndpointError> {
+        let invalid = |reason: &str| {
+            let (url, reason) = (url.to_string(), reason.to_owned());
+            EndpointError::Base { url, reason }
+        };
+        if url.scheme() == "file" {
+            let folder = Self::folder(url);
+            return folder.ok_or_else(|| invalid("it is not file:/// and an absolute path"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(invalid("it has a query or fragment; only a folder's URL is wanted"));
+        }
+        let mut base = url.clone();
+        base.set_path("/");
+        let (ca_pem, credentials, token_hosts) = (None, None, Vec::new());
+        let config = EndpointConfig { base, ca_pem, credentials, token_hosts };
+        Ok(Self::at(url, Endpoint::also_plain(config)?))
+    }
+
+    /// The folder of a `file:` URL; `None` where it is not one of this machine.
+    pub fn folder(url: &Url) -> Option<Self> {
+        let plain = url.scheme() == "file" && url.query().is_none() && url.fragment().is_none();
+        plain.then(|| url.to_file_path().ok()).flatten().map(Self::Folder)
+    }
+
+    /// Reads a file of at most `max_bytes`, until the deadline. `path` is below the folder, and
+    /// escaped as [`countersign_verify::tuf::file_name`] does it; slashes lead into folders.
+    ///
+    /// # Errors
+    /// [`FetchError::NotFound`] where there is none; and why it could not be had.
+    pub async fn get(
+        &self,
+        path: &str,
+        max_bytes: u64,
+        deadline: Instant,
+    ) -> Result<Bytes, FetchError> {
+        match self {
+            Self::Server { endpoint, prefix } => {
+                let ask = Ask { accept: None, scope: None, max_bytes, deadline };
+                Ok(endpoint.get(&format!("{prefix}/{path}"), &ask).await?.body)
+            }
+            Self::Folder(folder) => {
+                let file = below(folder, path)?;
+                // A folder may hang like a server: a thread that waits for it is given up.
+                let reading = tokio::task::spawn_blocking(move || read(&file, max_bytes));
+                match timeout_at(deadline, reading).await {
+                    Ok(Ok(read)) => read,
+                    Ok(Err(ended)) => Err(FetchError::File(ended.to_string())),
+                    Err(_) => Err(FetchError::Deadline),
+                }
+            }
+        }
+    }
+}
+
+/// A file in a folder; refuses what could lead out of it.
+pub(super) fn below(folder: &Path, path: &str) -> Result<PathBuf, FetchError> {
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    if !path.split('/').all(plain) {
+        return Err(FetchError::InvalidPath(path.to_owned()));
+    }
+    Ok(folder.join(path))
+}
+
+/// Opens a regular file. Blocks.
+pub(super) fn open(path: &Path) -> Result<File, FetchError> {
+    // Opening a pipe would wait for a writer.
+    if !path.metadata().map_err(failed)?.is_file() {
+        return Err(FetchError::File("it is not a regular file".to_owned()));
+    }
+    File::open(path).map_err(failed)
+}
+
+pub(super) fn failed(error: io::Error) -> FetchError {
+    match error.kind() {
+        io::ErrorKind::NotFound => FetchError::NotFound,
+        _ => FetchError::File(error.to_string()),
+    }
+}
+
+/// Blocks.
+fn read(path: &Path, max_bytes: u64) -> Result<Bytes, FetchError> {
+    let mut bytes = Vec::new();
+    let file = open(path)?;
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(FetchError::TooLarge { limit: max_bytes });
+    }
+    Ok(bytes.into())
+}

@@ -1,0 +1,115 @@
+//! One update of a TUF repository over its mirrors.
+
+use countersign_verify::limits;
+use countersign_verify::memory::Memory;
+use countersign_verify::outcome::{Denial, Refusal};
+use countersign_verify::tuf::{InitialRoot, Repository, Update};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::mirrors::share;
+use super::{Drive, Mirror, Mirrors};
+use crate::metadata::cause;
+use crate::metadata::live::Want;
+
+/// How an update begins.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::metadata) struct Begin<'a> {
+    /// The source's name.
+    pub(in crate::metadata) source: &'a str,
+    pub(in crate::metadata) initial: &'a InitialRoot,
+    pub(in crate::metadata) max_delegations: usize,
+    pub(in crate::metadata) at_hand: Option<&'a Repository>,
+    /// The set at hand is current: only what it lacks is loaded.
+    pub(in crate::metadata) within: bool,
+    pub(in crate::metadata) wants: &'a [Want],
+    pub(in crate::metadata) now: Timestamp,
+}
+
+impl Begin<'_> {
+    fn update(&self, memory: Memory) -> Update {
+        let mut update = match self.at_hand {
+            Some(repository) if self.within => Update::within(repository, self.now),
+            at_hand => {
+                let update = Update::new(self.initial, memory, self.now);
+                let update = update.with_max_delegations(self.max_delegations);
+                match at_hand {
+                    Some(repository) => update.after(repository),
+                    None => update,
+                }
+            }
+        };
+        for want in self.wants {
+            update.want(&want.lookup, &want.reference, None);
+        }
+        update
+    }
+}
+
+/// The verified repository or why there is none, and what is to be remembered either way.
+///
+/// One mirror after the other is asked, each for its share of the time, until one has everything
+/// that is wanted, and all of it good. Whatever one of them proved holds against the next.
+pub(in crate::metadata) async fn run(
+    mirrors: &Mirrors,
+    begin: Begin<'_>,
+    remembered: &Memory,
+    deadline: Instant,
+) -> (Memory, Result<Repository, Refusal>) {
+    let mut memory = remembered.clone();
+    let mut flawed = None;
+    let mut refused: Option<Refusal> = None;
+    for (tried, (number, mirror)) in mirrors.in_turn().enumerate() {
+        let until = share(deadline, mirrors.count() - tried);
+        let (seen, updated) = attempt(mirror, begin, memory.clone(), until).await;
+        memory = memory.merged(seen);
+        match updated {
+            Ok(repository) if is_flawless(&repository) => {
+                mirrors.has_served(number);
+                return (memory, Ok(repository));
+            }
+            Ok(repository) => drop(flawed.get_or_insert(repository)),
+            Err(refusal) => {
+                let (source, code) = (begin.source, refusal.code());
+                let (mirror, cause) = (number + 1, cause(&refusal));
+                tracing::debug!(source, mirror, code, cause, "a mirror did not serve");
+                // What is bad says more than what could not be had.
+                if !matches!(refused, Some(Refusal::Denied(_))) {
+                    refused = Some(refusal);
+                }
+            }
+        }
+    }
+    let none = || Denial::MalformedMetadata {
+        file: "root".to_owned(),
+        reason: "there is no mirror".to_owned(),
+    };
+    let refused = || refused.unwrap_or_else(|| none().into());
+    (memory, flawed.ok_or_else(refused))
+}
+
+async fn attempt(
+    mirror: &Mirror,
+    begin: Begin<'_>,
+    memory: Memory,
+    deadline: Instant,
+) -> (Memory, Result<Repository, Refusal>) {
+    let mut update = begin.update(memory);
+    let drive = Drive { mirror, name: begin.source, deadline, ahead: true };
+    let driven = drive.run(&mut update, &mut |_, _| {}).await;
+    let memory = update.memory().clone();
+    let repository = driven.and_then(|()| update.finish()).and_then(|repository| {
+        if repository.bytes() > limits::TUF_REPOSITORY_BYTES {
+            let what = "the sum of a repository's metadata, in bytes,".to_owned();
+            let limit = limits::TUF_REPOSITORY_BYTES;
+            return Err(Denial::LimitExceeded { what, limit }.into());
+        }
+        Ok(repository)
+    });
+    (memory, repository)
+}
+
+/// Whether every role that is loaded is good.
+fn is_flawless(repository: &Repository) -> bool {
+    repository.roles().all(|role| role.state.is_ok())
+}

@@ -1,0 +1,337 @@
+//! Updates: whose turn it is, what is kept of them, and what is answered after them.
+
+use countersign_verify::memory::Memory;
+use countersign_verify::notary::Pin;
+use countersign_verify::tuf::InitialRoot;
+
+use super::*;
+use crate::api::SourceKind;
+
+/// What an update came to.
+pub(super) struct Fetched {
+    /// Answers who waits.
+    pub(super) answer: Arc<Repository>,
+    /// Is at hand from now on; `None` where the answer lacks something for the moment.
+    pub(super) keep: Option<Arc<Repository>>,
+    pub(super) files: Arc<set::Kept>,
+    /// Nothing was signed since the set at hand.
+    pub(super) is_unchanged: bool,
+}
+
+/// What an update begins with.
+struct At<'s> {
+    set: Option<&'s Set>,
+    /// The set is current: only what it lacks is loaded.
+    within: bool,
+    wants: &'s [Want],
+    deadline: Instant,
+}
+
+/// What a chain of trust begins with.
+enum Anchor<'a> {
+    Pin(&'a Pin),
+    Root { initial: &'a InitialRoot, max_delegations: usize },
+}
+
+impl<'a> Anchor<'a> {
+    fn of(live: &'a Live) -> Result<Self, Refusal> {
+        let unread = live.source.connection.unread.as_ref();
+        let unread = || unavailable(live, unread.map_or(&"it has no initial root", |why| why));
+        let anchor = match &live.source.kind {
+            SourceKind::Notary { pins, .. } => Self::Pin(pins.find(&live.repository)?),
+            SourceKind::Tuf { initial, max_delegations, .. } => {
+                let initial = initial.as_ref().ok_or_else(unread)?;
+                Self::Root { initial, max_delegations: *max_delegations }
+            }
+        };
+        match live.source.connection.unread {
+            Some(_) => Err(unread().into()),
+            None => Ok(anchor),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Pin(pin) => pin.anchor(),
+            Self::Root { initial, .. } => initial.anchor(),
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn without_update(&self, live: &Live) -> Option<Result<Arc<Repository>, Refusal>> {
+        let (set, time) = (self.sets.get(&live.key())?, self.clock.now());
+        if !live.is_met_by(&set.repository, time) {
+            return None;
+        }
+        set.without_update(&live.source, Instant::now(), time)
+    }
+
+    /// The answer of an update that has just failed.
+    pub(super) fn answered(&self, live: &Live) -> Option<Result<Arc<Repository>, Refusal>> {
+        let (since, answer) = self.answers.get(&live.key())?;
+        let meets = |answer: &Arc<Repository>| live.is_met_by(answer, self.clock.now());
+        let is_ours = answer.as_ref().map_or(true, meets);
+        (since.elapsed() < NEGATIVE_LIFE && is_ours).then_some(answer)
+    }
+
+    /// What is answered where an update takes long; who asks next does not wait for it again.
+    pub(super) fn excused(&self, live: &Live) -> Result<Arc<Repository>, Refusal> {
+        if let Some(set) = self.sets.get(&live.key()) {
+            set.excuse(Instant::now(), UPDATE_TIMEOUT);
+        }
+        self.without_update(live).unwrap_or(Err(Unavailable::DeadlineExceeded.into()))
+    }
+
+    /// An update that a review waits for.
+    pub(super) async fn asked(self: &Arc<Self>, live: &Live) -> Result<Arc<Repository>, Refusal> {
+        // Whoever asked just after the last update ended finds its result.
+        if let Some(set) = self.sets.get(&live.key())
+            && self.is_current(live, &set)
+            && live.is_met_by(&set.repository, self.clock.now())
+        {
+            return Ok(Arc::clone(&set.repository));
+        }
+        let waited = timeout(UPDATE_TIMEOUT, self.gate.enter(&live.source.host())).await;
+        match waited.unwrap_or(Err(Unavailable::Overloaded)) {
+            Ok(_turn) => {
+                let set = self.sets.get(&live.key());
+                let within = set.is_some_and(|set| self.is_current(live, &set));
+                self.renew(live, within).await
+            }
+            Err(overloaded) => self.without_update(live).unwrap_or(Err(overloaded.into())),
+        }
+    }
+
+    fn is_current(&self, live: &Live, set: &Set) -> bool {
+        set.is_current(&live.source, Instant::now(), self.clock.now())
+    }
+
+    /// An update, and what is answered after it, however it ends. Never extends trust: only a
+    /// complete update makes the set at hand younger, and one `within` it does not.
+    pub(super) async fn renew(
+        self: &Arc<Self>,
+        live: &Live,
+        within: bool,
+    ) -> Result<Arc<Repository>, Refusal> {
+        let (begun, _running) = (Instant::now(), self.counts.begun());
+        let before = self.sets.get(&live.key());
+        let wants = self.wanted(live, before.as_deref());
+        let set = before.as_deref();
+        let at = At { set, within, wants: &wants, deadline: begun + UPDATE_TIMEOUT };
+        match self.fetch(live, at).await {
+            Ok(fetched) => {
+                match fetched.is_unchanged {
+                    true => self.counts.unchanged(),
+                    false if fetched.keep.is_some() => self.counts.updated(),
+                    false => {}
+                }
+                let answer = Arc::clone(&fetched.answer);
+                let is_kept = fetched.keep.is_some();
+                if let Some(repository) = fetched.keep {
+                    match before.filter(|_| within) {
+                        Some(before) => self.extend(&before, repository),
+                        None => self.put(live, repository, fetched.files, begun),
+                    }
+                }
+                self.answer(live, answer, is_kept)
+            }
+            Err(refusal) => {
+                self.failed(live, refusal.code(), &cause(&refusal));
+                let answer = self.without_update(live).unwrap_or(Err(refusal));
+                if answer.is_err() {
+                    self.answers.insert(live.key(), (Instant::now(), answer.clone()));
+                }
+                answer
+            }
+        }
+    }
+
+    /// What the update that begins now is to load: what its caller needs comes first.
+    fn wanted(&self, live: &Live, before: Option<&Set>) -> Vec<Want> {
+        let now = self.clock.now();
+        let at_hand = before.and_then(|set| set.repository.tuf());
+        let is_met = |want: &Want| at_hand.is_some_and(|at_hand| want.is_met_by(at_hand, now));
+        let mut wants = live.wants.clone();
+        for want in self.wants.take(&live.key(), is_met) {
+            if !wants.contains(&want) {
+                wants.push(want);
+            }
+        }
+        wants
+    }
+
+    /// What is answered after an update that did not fail as a whole.
+    fn answer(
+        &self,
+        live: &Live,
+        answer: Arc<Repository>,
+        is_kept: bool,
+    ) -> Result<Arc<Repository>, Refusal> {
+        if answer.is_complete() {
+            return Ok(answer);
+        }
+        // A role that could not be fetched may be there for the next review.
+        let cause = "a delegated role could not be read";
+        if is_kept {
+            let (source, repository) = (&live.source.name, &live.repository);
+            tracing::warn!(source, repository, cause, "metadata is not complete");
+        } else {
+            self.failed(live, "SourceUnavailable", cause);
+            if let Some(Ok(older)) = self.without_update(live) {
+                return Ok(older);
+            }
+        }
+        let answer = Ok(answer);
+        self.answers.insert(live.key(), (Instant::now(), answer.clone()));
+        answer
+    }
+
+    fn failed(&self, live: &Live, code: &'static str, cause: &str) {
+        self.counts.failed();
+        let set = self.sets.get(&live.key());
+        let is_news = set.is_none_or(|set| set.failed(Instant::now(), code));
+        let (source, repository) = (&live.source.name, &live.repository);
+        // An outage is told once a set, not once an attempt; what it turns into, again.
+        if is_news {
+            tracing::warn!(source, repository, code, cause, "metadata was not updated");
+        } else {
+            tracing::debug!(source, repository, code, cause, "metadata was not updated");
+        }
+    }
+
+    /// Swaps a fuller set in, which is no younger.
+    fn extend(&self, before: &Set, repository: Arc<Repository>) {
+        self.sets.insert(before.live.key(), Arc::new(before.extended(repository)));
+    }
+
+    /// Swaps a set in, and tells the warnings that the one before did not have.
+    fn put(
+        self: &Arc<Self>,
+        live: &Live,
+        repository: Arc<Repository>,
+        files: Arc<set::Kept>,
+        complete: Instant,
+    ) {
+        let key = live.key();
+        let before = self.sets.get(&key);
+        let told = before.as_ref().map_or(&[][..], |set| set.repository.warnings());
+        let (source, name) = (&live.source.name, &live.repository);
+        for warning in repository.warnings().iter().filter(|warning| !told.contains(warning)) {
+            tracing::warn!(source, repository = name, "{warning}");
+        }
+        if before.as_ref().is_some_and(|set| set.failures() > 0) {
+            tracing::info!(source, repository = name, "metadata is updated again");
+        }
+        let attention = before.map(|set| Arc::clone(&set.attention));
+        let is_new = attention.is_none();
+        let attention =
+            attention.unwrap_or_else(|| Arc::new(Attention::new(&live.source, Instant::now())));
+        let set = Set::new(live.clone(), repository, files, complete, Arc::clone(&attention));
+        self.sets.insert(key.clone(), Arc::new(set));
+        if is_new {
+            let (shared, cared_for) = (Arc::downgrade(self), Arc::downgrade(&attention));
+            let keeper = tokio::spawn(refresh::keep(shared, key, cared_for));
+            attention.keep_by(keeper.abort_handle());
+        }
+    }
+
+    async fn fetch(&self, live: &Live, at: At<'_>) -> Result<Fetched, Refusal> {
+        let anchor = Anchor::of(live)?;
+        let servers = self.servers(live)?;
+        let place = Place {
+            source: live.source.name.clone(),
+            repository: live.repository.clone(),
+            anchor: anchor.name(),
+        };
+        let remembered = self.load(live, &place).await?;
+        let (memory, fetched) =
+            self.verified(live, &anchor, &servers, &remembered.memory, &at).await;
+        // Every verified step sticks, also of an update that fails later on, and before the new
+        // set answers.
+        let newest = self.raise(live, &place, &remembered, memory).await?;
+        let fetched = fetched.and_then(|fetched| {
+            if fetched.answer.superseded_by(&newest) {
+                let cause =
+                    "another process has verified newer metadata than was fetched; try again";
+                return Err(unavailable(live, &cause).into());
+            }
+            Ok(fetched)
+        });
+        let is_replaced = fetched.as_ref().is_ok_and(|it| it.keep.is_some() && !it.is_unchanged);
+        if !is_replaced && at.set.is_some_and(|set| set.repository.superseded_by(&newest)) {
+            self.sets.invalidate(&live.key());
+        }
+        fetched
+    }
+
+    /// What is fetched and verified in the source's dialect, and what is to be remembered.
+    async fn verified(
+        &self,
+        live: &Live,
+        anchor: &Anchor<'_>,
+        servers: &Servers,
+        remembered: &Memory,
+        at: &At<'_>,
+    ) -> (Memory, Result<Fetched, Refusal>) {
+        let now = self.clock.now();
+        match (anchor, servers) {
+            (Anchor::Pin(pin), Servers::Notary { endpoint, prefix }) => {
+                let fetch = notary::Fetch::new(endpoint, prefix, live, pin, at.deadline);
+                fetch.run(remembered, at.set, now).await
+            }
+            (Anchor::Root { initial, max_delegations }, Servers::Tuf(mirrors)) => {
+                let at_hand = at.set.and_then(|set| set.repository.tuf());
+                let begin = tuf::Begin {
+                    source: &live.source.name,
+                    initial,
+                    max_delegations: *max_delegations,
+                    at_hand,
+                    within: at.within,
+                    wants: at.wants,
+                    now,
+                };
+                let (memory, updated) = tuf::run(mirrors, begin, remembered, at.deadline).await;
+                (memory, updated.map(|repository| of_tuf(repository, at_hand)))
+            }
+            // Both were made from one source.
+            _ => (remembered.clone(), Err(unavailable(live, &"it is of two kinds").into())),
+        }
+    }
+
+    async fn load(&self, live: &Live, place: &Place) -> Result<Remembered, Unavailable> {
+        self.memory.load(place).await.map_err(|error| unavailable(live, &error))
+    }
+
+    pub(super) async fn raise(
+        &self,
+        live: &Live,
+        place: &Place,
+        loaded: &Remembered,
+        memory: Memory,
+    ) -> Result<Memory, Unavailable> {
+        let raised = self.memory.raise(place, loaded, memory).await;
+        raised.map_err(|error| unavailable(live, &error))
+    }
+
+    fn servers(&self, live: &Live) -> Result<Servers, Unavailable> {
+        let source = &live.source;
+        self.servers
+            .try_get_with(source.fingerprint, || Servers::of(source))
+            .map_err(|error| unavailable(live, &error))
+    }
+}
+
+/// A role that could not be had is told to who waits, and loaded again for who asks next; the
+/// others are there for all.
+fn of_tuf(
+    repository: countersign_verify::tuf::Repository,
+    at_hand: Option<&countersign_verify::tuf::Repository>,
+) -> Fetched {
+    let is_unchanged = at_hand.is_some_and(|at_hand| repository.is_unchanged_since(at_hand));
+    let whole = || Repository::Tuf(repository.without_unavailable());
+    let whole = (!repository.is_complete()).then(|| Arc::new(whole()));
+    let answer = Arc::new(Repository::Tuf(repository));
+    let keep = Some(whole.unwrap_or_else(|| Arc::clone(&answer)));
+    Fetched { answer, keep, files: Arc::default(), is_unchanged }
+}
