@@ -7,6 +7,7 @@ use std::process::Command;
 use jiff::{Timestamp, ToSpan as _};
 
 use crate::process::run;
+use crate::registry::sha256;
 use crate::{Outcome, tools};
 
 /// A repository that tuftool writes, in a folder. Roles expire in a day.
@@ -109,6 +110,12 @@ impl Tuftool {
         ]);
         own.extend(["--root", &root, "--metadata-url", &url]);
         self.run(&own)?;
+        // tuftool leaves them where the role was signed, without their hashes.
+        for (name, bytes) in targets {
+            let hash = sha256(bytes);
+            let hash = hash.trim_start_matches("sha256:");
+            fs::write(self.folder.join("targets").join(format!("{hash}.{name}")), bytes)?;
+        }
         self.sign_with("update", &["--role", role, "-i", &from], &expires)
     }
 
