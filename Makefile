@@ -5,6 +5,7 @@
 SHELL := bash
 
 CARGO_DENY := 0.20.2
+CARGO_FUZZ := 0.13.2
 CARGO_MUTANTS := 27.1.0
 
 .PHONY: help
@@ -30,6 +31,7 @@ lint: ## Check format, lints, licences, dependencies, the chart, generated files
 	go vet -C benches/load .
 	go vet -C e2e/tools/tuf/go .
 	cargo fmt --check --manifest-path e2e/tools/tuf/rust/Cargo.toml
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	tree=$$(cargo tree --locked -p countersign-verify -e normal --prefix none)
 	if grep -E '^(axum|hyper|k8s-openapi|kube|reqwest|tokio)(-[a-z]+)* ' <<<"$$tree"; then
 	  echo "countersign-verify must stay pure: no I/O, no async, no Kubernetes" >&2
@@ -74,6 +76,11 @@ mutants: ## Change the verifier in small ways and see that a test fails each tim
 	export PROPTEST_DISABLE_FAILURE_PERSISTENCE=1 PROPTEST_RNG_SEED=1
 	# 3 says that the only ones left made a test run without end, which is noticed too.
 	cargo mutants --package countersign-verify || [ $$? = 3 ]
+
+.PHONY: fuzz
+fuzz: ## Fuzz every parser, each for FUZZ_SECONDS (60)
+	@PATH=$$(e2e/tools/cargo-tool cargo-fuzz $(CARGO_FUZZ)):$$PATH
+	fuzz/run
 
 .PHONY: crds
 crds: ## Write deploy/crds.yaml and the chart's copy anew from the code

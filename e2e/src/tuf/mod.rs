@@ -23,6 +23,7 @@
 mod edit;
 mod programs;
 mod server;
+mod tuftool;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,6 +37,7 @@ use serde_json::{Value, json};
 pub use edit::{Bins, Delegation, Keys, Layout, Scheme};
 pub use programs::{GoTuf, PythonTuf, RustTuf};
 pub use server::TufServer;
+pub use tuftool::Tuftool;
 
 use crate::{Context, Outcome};
 
@@ -61,7 +63,10 @@ pub struct Repository {
 
 /// What a repository published at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saved(BTreeMap<PathBuf, Vec<u8>>);
+pub struct Saved {
+    folder: PathBuf,
+    files: BTreeMap<PathBuf, Vec<u8>>,
+}
 
 impl Repository {
     /// Makes a repository in this folder with python-tuf, and publishes its first version: no
@@ -186,20 +191,36 @@ impl Repository {
 
     /// Every metadata file as it is published now.
     pub fn save(&self) -> Outcome<Saved> {
-        let mut files = BTreeMap::new();
-        for entry in fs::read_dir(self.metadata())? {
-            let path = entry?.path();
-            files.insert(path.clone(), fs::read(path)?);
-        }
-        Ok(Saved(files))
+        Saved::of(&self.metadata())
     }
 
     /// Publishes exactly what was published then, as a server does that was rolled back.
     pub fn put_back(&self, saved: &Saved) -> Outcome<()> {
-        for path in self.save()?.0.keys().filter(|path| !saved.0.contains_key(*path)) {
-            fs::remove_file(path)?;
+        saved.put_back()
+    }
+}
+
+impl Saved {
+    /// Every file of this folder.
+    pub fn of(folder: &Path) -> Outcome<Self> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_file() {
+                files.insert(path.clone(), fs::read(path)?);
+            }
         }
-        for (path, bytes) in &saved.0 {
+        Ok(Self { folder: folder.to_owned(), files })
+    }
+
+    /// Lets exactly these files be there again.
+    pub fn put_back(&self) -> Outcome<()> {
+        for path in Self::of(&self.folder)?.files.keys() {
+            if !self.files.contains_key(path) {
+                fs::remove_file(path)?;
+            }
+        }
+        for (path, bytes) in &self.files {
             fs::write(path, bytes)?;
         }
         Ok(())

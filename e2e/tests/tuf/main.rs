@@ -1,4 +1,6 @@
 //! Repositories that real tools write, read by the verifier.
 
+mod cli;
+mod layouts;
 mod shell;
 mod writers;

@@ -19,12 +19,13 @@ pub(crate) const NAME: &str = "registry.example.com/payments/api";
 pub(crate) struct Reader {
     initial: InitialRoot,
     memory: Memory,
+    lookup: Arc<Lookup>,
 }
 
-/// What a lookup rests on.
-pub(crate) fn lookup() -> Arc<Lookup> {
+/// A lookup in any role.
+fn lookup(target: &str) -> Arc<Lookup> {
     Arc::new(Lookup {
-        target: template("{registry}/{repository}/{tag}"),
+        target: template(target),
         digest_target: Template::for_digests("{registry}/{repository}/{digest}").ok(),
         accept: Accept::Any(vec!["*".to_owned()]),
     })
@@ -41,8 +42,13 @@ fn read(metadata: &Path, file: &File) -> Option<Vec<u8>> {
 
 impl Reader {
     pub(crate) fn new(root: &[u8]) -> Outcome<Self> {
+        Self::with_template(root, "{registry}/{repository}/{tag}")
+    }
+
+    /// With another template for tags.
+    pub(crate) fn with_template(root: &[u8], target: &str) -> Outcome<Self> {
         let initial = InitialRoot::read(root).map_err(|denial| Failure::new(denial.to_string()))?;
-        Ok(Self { initial, memory: Memory::default() })
+        Ok(Self { initial, memory: Memory::default(), lookup: lookup(target) })
     }
 
     /// Updates from the initial root, for this image (`NAME:TAG` or `NAME@DIGEST`), and looks it
@@ -62,12 +68,12 @@ impl Reader {
             size: Some(manifest.len() as u64),
             manifest: Some(manifest),
         };
-        repository.find(&lookup(), image, Timestamp::now())
+        repository.find(&self.lookup, image, Timestamp::now())
     }
 
     fn update(&mut self, metadata: &Path, reference: &Reference) -> Result<Repository, Refusal> {
         let mut update = Update::new(&self.initial, self.memory.clone(), Timestamp::now());
-        update.want(&lookup(), reference, None);
+        update.want(&self.lookup, reference, None);
         loop {
             let wanted = update.wanted();
             if wanted.is_empty() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_e2e::Outcome;
 use countersign_e2e::tuf::{
-    Delegation, GoTuf, Keys, Layout, PythonTuf, Repository, RustTuf, Scheme, Writer,
+    Delegation, GoTuf, Keys, Layout, PythonTuf, Repository, RustTuf, Saved, Scheme, Tuftool, Writer,
 };
 
 use crate::shell::{NAME, Reader, verdict};
@@ -86,4 +86,47 @@ fn go_tuf() -> Outcome<()> {
 #[test]
 fn rust_tuf() -> Outcome<()> {
     both_lives(RustTuf)
+}
+
+/// The same life, in tuftool's own commands. It has no folders in the names of targets: a
+/// repository holds one image's tags. It never takes a target out.
+#[test]
+fn tuftool() -> Outcome<()> {
+    println!("{}", Tuftool::version()?);
+    let folder = tempfile::tempdir()?;
+    let metadata = folder.path().join("metadata");
+    let mut tuf = Tuftool::create(folder.path(), &[("1.4", b"old")])?;
+    let root = std::fs::read(metadata.join("1.root.json"))?;
+    let mut reader = Reader::with_template(&root, "{tag}")?;
+    let mut find = |tag: &str, manifest: &str| {
+        let image = format!("{NAME}:{tag}");
+        verdict(&reader.find(&metadata, &image, manifest.as_bytes()))
+    };
+
+    assert_eq!(find("1.4", "old"), "signed by targets");
+    assert_eq!(find("1.4", "new"), "DigestMismatch");
+    assert_eq!(find("1.5", "old"), "Unsigned");
+
+    tuf.delegate("payments", "1.5*", &[("1.5", b"new")])?;
+    assert_eq!(find("1.5", "new"), "signed by payments");
+    assert_eq!(find("1.4", "old"), "signed by targets");
+    let before = Saved::of(&metadata)?;
+
+    tuf.rotate_root()?;
+    tuf.update(&[("1.4", b"newer")])?;
+    assert_eq!(find("1.4", "newer"), "signed by targets");
+    assert_eq!(find("1.4", "old"), "DigestMismatch");
+    assert_eq!(find("1.5", "new"), "signed by payments");
+
+    let after = Saved::of(&metadata)?;
+    before.put_back()?;
+    assert_eq!(find("1.4", "old"), "Rollback");
+    after.put_back()?;
+    assert_eq!(find("1.4", "newer"), "signed by targets");
+
+    tuf.expire()?;
+    assert_eq!(find("1.4", "newer"), "Expired");
+    tuf.update(&[])?;
+    assert_eq!(find("1.4", "newer"), "signed by targets");
+    Ok(())
 }

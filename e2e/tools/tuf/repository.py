@@ -43,6 +43,7 @@ class Repository:
             each.mkdir(parents=True, exist_ok=True)
         self.roles = {}  # by name; delegated ones are read when they are needed
         self.touched = set()
+        self.listing = None  # the roles that delegate, once signing begins
         self.former_root_keys = {}  # those that also have to sign a new root
         if (self.metadata / "root.json").exists():
             self.roles["root"] = Metadata.from_file(self.metadata / "root.json")
@@ -191,7 +192,7 @@ class Repository:
         if role in self.root.roles:
             return {keyid: self.root.keys[keyid] for keyid in self.root.roles[role].keyids}
         found = {}
-        for parent in [name for name in self.parents() if self.roles[name].signed.delegations]:
+        for parent in self.parents():
             delegations = self.roles[parent].signed.delegations
             succinct = delegations.succinct_roles
             listed = (delegations.roles or {}).get(role)
@@ -202,12 +203,13 @@ class Repository:
         return found
 
     def parents(self):
-        """The targets roles that may list others: all there are, so that none is missed."""
-        if not getattr(self, "all_read", False):
+        """The roles that list others, looked for once a run: there may be thousands of bins."""
+        if self.listing is None:
             for name in self.roles["snapshot"].signed.meta:
                 self.role(name.removesuffix(".json"))
-            self.all_read = True
-        return [name for name, role in self.roles.items() if isinstance(role.signed, Targets)]
+            targets = [name for name, role in self.roles.items() if isinstance(role.signed, Targets)]
+            self.listing = [name for name in targets if self.roles[name].signed.delegations]
+        return self.listing
 
     def publish(self):
         if not self.touched:

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 )
@@ -151,7 +153,18 @@ func (r *Repository) nameOf(edit Edit) string {
 		return name
 	}
 	parent := edit.Role.(map[string]any)["bin_of"].(string)
-	return r.targets[parent].Signed.Delegations.GetRolesForTarget(edit.Name)[0].Name
+	delegations := r.targets[parent].Signed.Delegations
+	if delegations.SuccinctRoles != nil {
+		return delegations.GetRolesForTarget(edit.Name)[0].Name
+	}
+	// go-tuf looks for the prefixes in base64 (up to 2.4.2 at least); the specification says the
+	// hex digest.
+	hash := fmt.Sprintf("%x", sha256.Sum256([]byte(edit.Name)))
+	covers := func(prefix string) bool { return strings.HasPrefix(hash, prefix) }
+	bin := slices.IndexFunc(delegations.Roles, func(role metadata.DelegatedRole) bool {
+		return slices.ContainsFunc(role.PathHashPrefixes, covers)
+	})
+	return delegations.Roles[bin].Name
 }
 
 func (r *Repository) add(edit Edit) error {
