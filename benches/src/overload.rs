@@ -31,7 +31,11 @@ const CONNECTIONS: usize = 64;
 /// How many of them wait at least, of the 2,048 that may: the last places are always left.
 const WAITING: u64 = 1_900;
 
-/// Adds the throughput of warm reviews beside its peak, and how soon too much is told.
+/// The metrics of what waits, and of what was refused as too much.
+const IN_FLIGHT: &str = "countersign_reviews_in_flight";
+const SHED: &str = "countersign_shed_total";
+
+/// Adds the answers a second beside their peak, and how soon too much is told.
 pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     let slow = Front::start(world.notary.url(), &world.authority)?;
     slow.set(Mode::Silent);
@@ -46,7 +50,7 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
         shed += cold.count("Overloaded");
         told.push(cold.within("Overloaded", 0.5).as_secs_f64() * 1e3);
     }
-    report.ratio("warm, ten times overloaded", "1/s", &rounds, Limit::AtLeast(0.9));
+    report.ratio("ten times overloaded: answers", "1/s", &rounds, Limit::AtLeast(0.9));
     report.value(
         "cold reviews refused as Overloaded",
         "",
@@ -57,7 +61,8 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// Throughput of warm reviews while as many cold ones wait as may, and what became of these.
+/// Answers a second, warm reviews' and refusals as too much, while as many cold ones wait as may;
+/// and what became of these.
 fn overloaded(
     world: &World,
     countersign: &Countersign,
@@ -73,16 +78,19 @@ fn overloaded(
             flood.send("/validate?timeout=10s", (0..COLD).map(pod), COLD)
         });
         wait_until("cold reviews to wait", Duration::from_secs(20), || {
-            Ok(cold.is_finished() || waiting(countersign)? >= WAITING)
+            Ok(cold.is_finished() || metric(countersign, IN_FLIGHT)? >= WAITING)
         })?;
-        let throughput = warm.ask(OVER.0, OVER.1, Start::Warm)?.throughput();
+        let before = metric(countersign, SHED)?;
+        let sample = warm.ask(OVER.0, OVER.1, Start::Warm)?;
+        let shed = metric(countersign, SHED)? - before;
+        let throughput = sample.throughput() + shed as f64 / sample.took().as_secs_f64();
         Ok((throughput, cold.join().ok().context("it panicked")??))
     })
 }
 
-fn waiting(countersign: &Countersign) -> Outcome<u64> {
+fn metric(countersign: &Countersign, name: &str) -> Outcome<u64> {
     let metrics = countersign.probe("/metrics")?;
-    let line = metrics.lines().find_map(|line| line.strip_prefix("countersign_reviews_in_flight "));
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     Ok(line.context("no such metric")?.parse()?)
 }
 
