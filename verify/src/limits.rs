@@ -102,8 +102,10 @@ pub const TUF_ROOT_BYTES: u64 = 512_000;
 /// Largest TUF 1.0 timestamp file read, in bytes. Source: python-tuf (`timestamp_max_length`).
 pub const TUF_TIMESTAMP_BYTES: u64 = 16_384;
 
-/// Largest TUF 1.0 snapshot file read, in bytes. Source: python-tuf (`snapshot_max_length`).
-pub const TUF_SNAPSHOT_BYTES: u64 = 2_000_000;
+/// Largest TUF 1.0 snapshot file read, in bytes: 32,768 hashed bins, as python-tuf lists them with
+/// lengths and hashes, in 135 bytes each. Its own limit, 2,000,000, is for snapshots whose length
+/// the timestamp does not list.
+pub const TUF_SNAPSHOT_BYTES: u64 = 5_000_000;
 
 /// Largest TUF 1.0 targets file read, in bytes. Source: python-tuf (`targets_max_length`).
 pub const TUF_TARGETS_BYTES: u64 = 5_000_000;
