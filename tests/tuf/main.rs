@@ -12,6 +12,7 @@ mod shell;
 mod signer;
 
 mod compile;
+mod documentation;
 mod drive;
 mod live;
 mod server;

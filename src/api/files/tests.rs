@@ -280,19 +280,6 @@ fn a_file_of_too_many_documents_says_so() {
 }
 
 #[test]
-fn examples_in_the_documentation_compile() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/policies.md");
-    let text = fs::read_to_string(path).unwrap();
-    let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
-    // An ellipsis stands for what only a reader has.
-    let whole: Vec<&str> = blocks.filter(|block| !block.contains("...\"")).collect();
-    assert!(whole.len() >= 5, "{whole:#?}");
-    let folder = Folder::new().with("all.yaml", &whole.join("---\n"));
-    let compiled = load(&folder.paths(), now());
-    assert!(compiled.is_ok(), "{compiled:?}");
-}
-
-#[test]
 fn the_examples_to_deploy_compile() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/examples");
     let compiled = load(std::slice::from_ref(&examples), now());
