@@ -3,6 +3,7 @@
 mod ask;
 mod evidence;
 mod judge;
+mod pace;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::cluster::{Labels, View};
 use crate::metadata::Repositories;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
+use pace::Pace;
 
 pub use judge::Question;
 
@@ -223,7 +225,11 @@ impl Decide for Arc<Reviewer> {
         let evidence = self.gather(&snapshot, &plans, request).await;
         // Only now: what expired while evidence was gathered proves nothing.
         let now = self.clock.now();
-        let images = plans.into_iter().map(|plan| question.judge(plan, &evidence, now)).collect();
+        let (mut images, mut pace) = (Vec::with_capacity(plans.len()), Pace::default());
+        for plan in plans {
+            pace.keep().await;
+            images.push(question.judge(plan, &evidence, now));
+        }
         Review { images }
     }
 }

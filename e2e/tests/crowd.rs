@@ -217,3 +217,27 @@ fn o7_what_is_too_much_is_told_at_once_and_probes_stay_green() -> Outcome<()> {
         Ok(())
     })
 }
+#[test]
+fn k10_one_pod_that_names_six_hundred_repositories_leaves_others_their_places() -> Outcome<()> {
+    let crowd = Crowd::start()?;
+    // The server that everybody needs is slow, too.
+    crowd.lab.front.set(Mode::Late(300));
+    thread::scope(|scope| {
+        let greedy = scope.spawn(|| {
+            let images = (0..600).map(|number| crowd.cold("greedy", number));
+            let pods: Vec<String> = vec![pod_of("greedy", images)];
+            crowd.flood(1)?.send("/validate?timeout=10s", pods, 1)
+        });
+        let before = crowd.lab.front.reads().len();
+        let waiting = || Ok(crowd.lab.front.reads().len() > before + 16);
+        wait_until("the greedy pod", Duration::from_secs(20), waiting)?;
+        let cold: Vec<String> =
+            (0..8).map(|number| pod_of("quiet", [crowd.cold("quiet", number)])).collect();
+        let quiet = crowd.flood(AT_ONCE)?.send("/validate?timeout=10s", cold, AT_ONCE)?;
+        let greedy: Outcome<Answers> = greedy.join().ok().context("it panicked")?;
+        println!("quiet: {quiet}");
+        println!("greedy: {}", greedy?);
+        assert!(quiet.only(&["Unsigned"]), "{quiet}");
+        Ok(())
+    })
+}

@@ -7,7 +7,7 @@ use countersign_e2e::countersign::{Config, Countersign, Kubernetes, verify};
 use countersign_e2e::install::{self, SYSTEM_NAMESPACE};
 use countersign_e2e::lab::{Lab, SOURCE};
 use countersign_e2e::process::{Finished, eventually};
-use countersign_e2e::registry::{Image, sha256};
+use countersign_e2e::registry::Image;
 use countersign_e2e::reviews::Verdict;
 use countersign_e2e::tuf::{Delegation, Keys, Layout, Repository, Scheme, TufServer};
 use countersign_e2e::{Context, Outcome, http};
@@ -203,13 +203,13 @@ impl Cluster {
         self.api_server.kubectl_with(&here, &object.to_string())
     }
 
-    /// The checkpoint under the repository's own initial root.
+    /// The checkpoint of the source: there is one.
     fn checkpoint(&self) -> Outcome<Value> {
-        let anchor = sha256(&self.signed.tuf.initial_root()?);
-        let anchor = anchor.trim_start_matches("sha256:");
         let all = self.api_server.get(&["tcp"])?;
         let mut items = all["items"].as_array().into_iter().flatten();
-        items.find(|it| it["spec"]["anchor"] == anchor).cloned().context("no checkpoint")
+        let found = items.find(|it| it["spec"]["source"] == TUF).cloned();
+        assert!(items.all(|it| it["spec"]["source"] != TUF), "another one: {all}");
+        found.context("no checkpoint")
     }
 }
 

@@ -43,8 +43,8 @@ pub struct TrustCheckpointSpec {
     /// all images.
     #[schemars(length(min = 1, max = 1024))]
     pub repository: String,
-    /// sha256 in hex of the source's pin for the repository, or of its initial root: another one is
-    /// another beginning.
+    /// sha256 in hex of the source's pin for the repository: another one is another beginning. The
+    /// same for all TUF sources, whichever root they begin with.
     #[schemars(extend("pattern" = "^[0-9a-f]{64}$", "maxLength" = 64))]
     pub anchor: String,
     /// The newest verified root.

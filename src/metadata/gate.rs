@@ -31,15 +31,30 @@ pub(super) struct Gate {
     /// To run or to wait.
     places: Arc<Places<String>>,
     turns: Arc<Places<String>>,
+    at_host: Cache<String, AtHost>,
     refreshes: Arc<Semaphore>,
     refreshes_at: Cache<String, Arc<Semaphore>>,
+}
+
+/// What one host can get of the places and turns, shared by the namespaces that ask for it.
+#[derive(Debug, Clone)]
+struct AtHost {
+    places: Arc<Places<String>>,
+    turns: Arc<Places<String>>,
+}
+
+impl AtHost {
+    fn new() -> Self {
+        // A host alone gets half of all.
+        Self { places: Places::new(ENTERED / 2), turns: Places::new(RUNNING / 2) }
+    }
 }
 
 /// Held while an update runs that reviews wait for.
 #[derive(Debug)]
 pub(super) struct Turn {
-    _place: Place<String>,
-    _turn: Place<String>,
+    _places: [Place<String>; 2],
+    _turns: [Place<String>; 2],
 }
 
 /// Held while an update runs in the background.
@@ -54,6 +69,7 @@ impl Default for Gate {
         Self {
             places: Places::new(ENTERED),
             turns: Places::new(RUNNING),
+            at_host: Cache::new(HOSTS),
             refreshes: Arc::new(Semaphore::new(REFRESHING)),
             refreshes_at: Cache::new(HOSTS),
         }
@@ -61,10 +77,16 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Waits for a turn at this host, where there is a place to wait.
-    pub(super) async fn enter(&self, host: &str) -> Result<Turn, Unavailable> {
-        let place = self.places.try_take(host.to_owned()).ok_or(Unavailable::Overloaded)?;
-        Ok(Turn { _place: place, _turn: self.turns.take(host.to_owned()).await })
+    /// Waits for a turn at this host on behalf of a namespace, where there is a place to wait.
+    pub(super) async fn enter(&self, host: &str, namespace: &str) -> Result<Turn, Unavailable> {
+        let at_host = self.at_host.get_with_by_ref(host, AtHost::new);
+        let place = |places: &Arc<Places<String>>, holder: &str| {
+            places.try_take(holder.to_owned()).ok_or(Unavailable::Overloaded)
+        };
+        let places = [place(&at_host.places, namespace)?, place(&self.places, host)?];
+        // The host's first: who waits for a slow host holds no other host's turn.
+        let own = at_host.turns.take(namespace.to_owned()).await;
+        Ok(Turn { _places: places, _turns: [own, self.turns.take(host.to_owned()).await] })
     }
 
     /// Waits for a turn in the background, as long as it takes; `None` where there are no more.

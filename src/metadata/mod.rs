@@ -138,13 +138,14 @@ impl Repositories {
     /// Fetches and verifies the repository's metadata, or what of it is needed and not at hand.
     /// Callers at the same time share one update, which goes on when they no longer wait. While
     /// updates fail, or take long, an older set answers for as long as it may.
-    pub async fn update(&self, live: &Live) -> Result<Arc<Repository>, Refusal> {
+    /// Cold work is shared fairly between namespaces: the update is that of `namespace`.
+    pub async fn update(&self, live: &Live, namespace: &str) -> Result<Arc<Repository>, Refusal> {
         for _ in 0..wants::TURNS {
             if let Some(answer) = self.shared.answered(live) {
                 return answer;
             }
-            self.shared.wants.add(&live.key(), &live.wants)?;
-            let repository = self.one_update(live).await?;
+            self.shared.wants.add(&live.key(), namespace, &live.wants);
+            let repository = self.one_update(live, namespace).await?;
             // An update that had begun before we asked did not load what we need.
             if live.is_met_by(&repository, self.shared.clock.now()) {
                 return Ok(repository);
@@ -153,12 +154,12 @@ impl Repositories {
         Err(unavailable(live, &"its roles could not be loaded in time").into())
     }
 
-    async fn one_update(&self, live: &Live) -> Result<Arc<Repository>, Refusal> {
+    async fn one_update(&self, live: &Live, namespace: &str) -> Result<Arc<Repository>, Refusal> {
         let shared = Arc::clone(&self.shared);
-        let (wanted, asker) = (live.clone(), Asker::current());
+        let (wanted, namespace, asker) = (live.clone(), namespace.to_owned(), Asker::current());
         let update = move || async move {
             let span = asker.asks(span::update(&wanted, false));
-            shared.asked(&wanted).instrument(span).await
+            shared.asked(&wanted, &namespace).instrument(span).await
         };
         let update = self.shared.flights.run(live.key(), update);
         let done = match self.without_update(live) {

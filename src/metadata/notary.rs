@@ -43,7 +43,7 @@ type Files = HashMap<String, Result<Bytes, FetchError>>;
 fn unchanged(set: &Set) -> Fetched {
     let answer = Arc::clone(&set.repository);
     let keep = Some(Arc::clone(&answer));
-    Fetched { answer, keep, files: Arc::clone(&set.files), is_unchanged: true }
+    Fetched { answer, keep, files: Arc::clone(&set.files), is_unchanged: true, is_extension: false }
 }
 
 /// With a new set, which is kept where it is complete.
@@ -51,7 +51,7 @@ fn new(repository: Repository, files: Kept) -> Fetched {
     let is_complete = repository.is_complete();
     let answer = Arc::new(Either::Notary(Box::new(repository)));
     let keep = is_complete.then(|| Arc::clone(&answer));
-    Fetched { answer, keep, files: Arc::new(files), is_unchanged: false }
+    Fetched { answer, keep, files: Arc::new(files), is_unchanged: false, is_extension: false }
 }
 
 impl<'a> Fetch<'a> {

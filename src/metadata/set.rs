@@ -146,6 +146,11 @@ impl Set {
     pub(super) fn failed(&self, now: Instant, code: &'static str) -> bool {
         self.excuse(now, LONGEST_BACK_OFF + UPDATE_TIMEOUT);
         self.failures.fetch_add(1, Ordering::Relaxed);
+        self.is_news(code)
+    }
+
+    /// Whether what went wrong before had another code.
+    pub(super) fn is_news(&self, code: &'static str) -> bool {
         let mut last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
         last.replace(code) != Some(code)
     }

@@ -73,7 +73,7 @@ async fn k14_a_source_whose_objects_could_not_be_read_is_not_asked() {
         pins: Arc::new(pins),
     };
     let repositories = Repositories::new(MemoryStore::in_process(), Arc::new(Clock::system()));
-    let refusal = repositories.update(&live).await.expect_err("not asked");
+    let refusal = repositories.update(&live, "payments").await.expect_err("not asked");
     let cause = "you may not read Secret \"login\"".to_owned();
     assert_eq!(
         refusal,

@@ -16,16 +16,39 @@ pub(super) struct Fetched {
     pub(super) files: Arc<set::Kept>,
     /// Nothing was signed since the set at hand.
     pub(super) is_unchanged: bool,
+    /// It is the set at hand with more roles loaded, and no younger.
+    pub(super) is_extension: bool,
 }
 
 /// What an update begins with.
+#[derive(Clone, Copy)]
 struct At<'s> {
     set: Option<&'s Set>,
     /// The set is current: only what it lacks is loaded.
     within: bool,
+    /// What is to be loaded; first what who began the update needs.
     wants: &'s [Want],
+    /// So many of them are theirs.
+    own: usize,
     deadline: Instant,
 }
+
+impl At<'_> {
+    /// The same where so much is remembered. Where others have verified more since, what the set
+    /// rests on does not count any more; where it was forgotten, the set must not bring it back.
+    fn on_top_of(self, remembered: &Memory) -> Self {
+        let is_forgotten = |repository: &countersign_verify::tuf::Repository| {
+            remembered.clone().merged(repository.memory().clone()) != *remembered
+        };
+        let set = self.set.filter(|set| !set.repository.tuf().is_some_and(is_forgotten));
+        let is_newest = |set: &Set| !set.repository.superseded_by(remembered);
+        Self { set, within: self.within && set.is_some_and(is_newest), ..self }
+    }
+}
+
+/// The anchor of every TUF source, sha256 of `tuf`: roots follow one another, so whichever of them a
+/// source begins with, nothing is forgotten. What contradicts it is refused until it is deleted.
+const CHAIN: &str = "c42a4f1674e21a4dfc0d9167d8830ee922e364fa5d3571159954b86f59f34684";
 
 /// What a chain of trust begins with.
 enum Anchor<'a> {
@@ -53,7 +76,7 @@ impl<'a> Anchor<'a> {
     fn name(&self) -> String {
         match self {
             Self::Pin(pin) => pin.anchor(),
-            Self::Root { initial, .. } => initial.anchor(),
+            Self::Root { .. } => CHAIN.to_owned(),
         }
     }
 }
@@ -84,7 +107,11 @@ impl Shared {
     }
 
     /// An update that a review waits for.
-    pub(super) async fn asked(self: &Arc<Self>, live: &Live) -> Result<Arc<Repository>, Refusal> {
+    pub(super) async fn asked(
+        self: &Arc<Self>,
+        live: &Live,
+        namespace: &str,
+    ) -> Result<Arc<Repository>, Refusal> {
         // Whoever asked just after the last update ended finds its result.
         if let Some(set) = self.sets.get(&live.key())
             && self.is_current(live, &set)
@@ -92,7 +119,8 @@ impl Shared {
         {
             return Ok(Arc::clone(&set.repository));
         }
-        let waited = timeout(UPDATE_TIMEOUT, self.gate.enter(&live.source.host())).await;
+        let host = live.source.host();
+        let waited = timeout(UPDATE_TIMEOUT, self.gate.enter(&host, namespace)).await;
         match waited.unwrap_or(Err(Unavailable::Overloaded)) {
             Ok(_turn) => {
                 let set = self.sets.get(&live.key());
@@ -118,7 +146,8 @@ impl Shared {
         let before = self.sets.get(&live.key());
         let wants = self.wanted(live, before.as_deref());
         let set = before.as_deref();
-        let at = At { set, within, wants: &wants, deadline: begun + UPDATE_TIMEOUT };
+        let (own, deadline) = (live.wants.len(), begun + UPDATE_TIMEOUT);
+        let at = At { set, within, wants: &wants, own, deadline };
         let (fetched, computed) = computing(self.fetch(live, at)).await;
         let ended = |outcome| {
             self.measures.updated(outcome, begun.elapsed(), computed);
@@ -140,7 +169,7 @@ impl Shared {
                 let answer = Arc::clone(&fetched.answer);
                 let is_kept = fetched.keep.is_some();
                 if let Some(repository) = fetched.keep {
-                    match before.filter(|_| within) {
+                    match before.filter(|_| fetched.is_extension) {
                         Some(before) => self.extend(&before, repository),
                         None => self.put(live, repository, fetched.files, begun),
                     }
@@ -151,7 +180,8 @@ impl Shared {
                 ended("failed");
                 self.failed(live, refusal.code(), &cause(&refusal));
                 let answer = self.without_update(live).unwrap_or(Err(refusal));
-                if answer.is_err() {
+                // How much one image needs says nothing of the others.
+                if answer.as_ref().is_err_and(|refusal| !tuf::is_too_much(refusal)) {
                     self.answers.insert(live.key(), (Instant::now(), answer.clone()));
                 }
                 answer
@@ -187,7 +217,10 @@ impl Shared {
         let cause = "a delegated role could not be read";
         if is_kept {
             let (source, repository) = (&live.source.name, &live.repository);
-            tracing::warn!(source, repository, cause, "metadata is not complete");
+            // Told once a set, not once an attempt.
+            if self.sets.get(&live.key()).is_none_or(|set| set.is_news("SourceUnavailable")) {
+                tracing::warn!(source, repository, cause, "metadata is not complete");
+            }
         } else {
             self.failed(live, "SourceUnavailable", cause);
             if let Some(Ok(older)) = self.without_update(live) {
@@ -259,6 +292,7 @@ impl Shared {
             anchor: anchor.name(),
         };
         let remembered = self.load(live, &place).await?;
+        let at = at.on_top_of(&remembered.memory);
         let (memory, fetched) =
             self.verified(live, &anchor, &servers, &remembered.memory, &at).await;
         // Every verified step sticks, also of an update that fails later on, and before the new
@@ -303,10 +337,11 @@ impl Shared {
                     at_hand,
                     within: at.within,
                     wants: at.wants,
+                    own: at.own,
                     now,
                 };
                 let (memory, updated) = tuf::run(mirrors, begin, remembered, at.deadline).await;
-                (memory, updated.map(|repository| of_tuf(repository, at_hand)))
+                (memory, updated.map(|updated| of_tuf(updated, at_hand)))
             }
             // Both were made from one source.
             _ => (remembered.clone(), Err(unavailable(live, &"it is of two kinds").into())),
@@ -338,14 +373,12 @@ impl Shared {
 
 /// A role that could not be had is told to who waits, and loaded again for who asks next; the
 /// others are there for all.
-fn of_tuf(
-    repository: countersign_verify::tuf::Repository,
-    at_hand: Option<&countersign_verify::tuf::Repository>,
-) -> Fetched {
+fn of_tuf(updated: tuf::Updated, at_hand: Option<&countersign_verify::tuf::Repository>) -> Fetched {
+    let tuf::Updated { repository, is_extension } = updated;
     let is_unchanged = at_hand.is_some_and(|at_hand| repository.is_unchanged_since(at_hand));
     let whole = || Repository::Tuf(repository.without_unavailable());
     let whole = (!repository.is_complete()).then(|| Arc::new(whole()));
     let answer = Arc::new(Repository::Tuf(repository));
     let keep = Some(whole.unwrap_or_else(|| Arc::clone(&answer)));
-    Fetched { answer, keep, files: Arc::default(), is_unchanged }
+    Fetched { answer, keep, files: Arc::default(), is_unchanged, is_extension }
 }

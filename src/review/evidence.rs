@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 
 use super::ask::named_roles;
 use super::judge::{self, Plan};
+use super::pace::Pace;
 use super::{ImageReview, Request, Reviewer};
 use crate::api::SourceKind;
 use crate::http::Basic;
@@ -83,9 +84,11 @@ impl Reviewer {
         let mut tags = BTreeSet::new();
         let mut repositories = BTreeMap::new();
         let mut known = BTreeMap::new();
+        let mut pace = Pace::default();
         for (plan, reference) in
             plans.iter().filter_map(|plan| plan.to_verify().map(|reference| (plan, reference)))
         {
+            pace.keep().await;
             if reference.digest().is_none() && !evidence.digests.contains_key(reference) {
                 match self.at_hand(snapshot, request, reference, &mut known) {
                     Some(found) => drop(evidence.digests.insert(reference.clone(), found)),
@@ -138,8 +141,11 @@ impl Reviewer {
         plans: &[Plan<'_>],
         request: &Request<'_>,
     ) {
-        let needed: BTreeSet<Reference> =
-            plans.iter().filter_map(|plan| self.manifest_of(evidence, plan)).collect();
+        let (mut needed, mut pace) = (BTreeSet::new(), Pace::default());
+        for plan in plans {
+            pace.keep().await;
+            needed.extend(self.manifest_of(evidence, plan));
+        }
         let mut wanted = Vec::new();
         for image in needed {
             let own = self.at_hand_credentials(request, image.registry());
@@ -248,7 +254,7 @@ impl Reviewer {
 
     async fn verified(&self, asked: &Asked, request: &Request<'_>) -> Verified {
         let live = &asked.live;
-        let updated = self.repositories.update(live);
+        let updated = self.repositories.update(live, request.namespace.unwrap_or_default());
         timeout_at(request.deadline, updated).await.unwrap_or_else(|_| {
             let at_hand = self.repositories.without_update(live);
             at_hand.unwrap_or(Err(Unavailable::DeadlineExceeded.into()))

@@ -170,7 +170,7 @@ async fn o8_sets_take_no_more_memory_than_they_may() {
     for number in 0..COUNT {
         let live = Live { repository: format!("{GUN}/{number}"), ..world.live.clone() };
         world.server.serve_too(&live.repository, &files);
-        world.repositories.update(&live).await.expect("verified");
+        world.repositories.update(&live, "payments").await.expect("verified");
     }
     let kept = world.repositories.figures().in_use;
     // Until the cache tidies up, a few more.
@@ -220,7 +220,7 @@ async fn a_thousand_repositories_in_use_are_refreshed_a_few_at_a_time() {
         .collect();
     for live in &lives {
         world.server.serve_too(&live.repository, &files);
-        world.repositories.update(live).await.expect("verified");
+        world.repositories.update(live, "payments").await.expect("verified");
     }
     world.server.asked_since();
     // One that hangs: as many as may wait for it, and no more.
@@ -258,7 +258,7 @@ async fn hosts_that_hang_take_no_more_turns_than_there_are() {
         for number in 0..10 {
             live.repository = format!("{GUN}/{number}");
             server.serve_too(&live.repository, &repo.seal());
-            world.repositories.update(&live).await.expect("verified");
+            world.repositories.update(&live, "payments").await.expect("verified");
         }
         server.asked_since();
         server.hold();

@@ -71,7 +71,7 @@ async fn t12_unverified_targets_are_read_up_to_a_bound_and_then_as_long_as_liste
     let server = Server::start().await;
     server.serve(GUN, &files);
     let live = live(&server, GUN, &repo.pin(), MINUTE);
-    let repository = in_process().update(&live).await.expect("verified");
+    let repository = in_process().update(&live, "payments").await.expect("verified");
     assert!(repository.bytes() > 1 << 20);
     let by_hash = |path: &String| path.contains("/targets.") && !path.ends_with("/targets.json");
     assert_eq!(server.asked().iter().filter(|path| by_hash(path)).count(), 1);
@@ -86,14 +86,15 @@ async fn o6_k10_updates_that_run_and_wait_are_bounded_and_no_host_keeps_all() {
     for number in 0..512 {
         let live = live(&server, &format!("{GUN}/{number}"), &repo.pin(), MINUTE);
         let repositories = repositories.clone();
-        tokio::spawn(async move { repositories.update(&live).await });
+        tokio::spawn(async move { repositories.update(&live, "payments").await });
     }
     // Five files each: root, timestamp, snapshot, targets and targets/releases.
     while server.asked().len() < 16 * 5 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let one_more = live(&server, GUN, &repo.pin(), MINUTE);
-    let answer = tokio::time::timeout(Duration::from_secs(1), repositories.update(&one_more));
+    let answer =
+        tokio::time::timeout(Duration::from_secs(1), repositories.update(&one_more, "payments"));
     let refusal = answer.await.expect("at once").expect_err("no place");
     assert_eq!(refusal, Refusal::from(Unavailable::Overloaded));
     assert_eq!(server.asked().len(), 16 * 5);
@@ -101,7 +102,8 @@ async fn o6_k10_updates_that_run_and_wait_are_bounded_and_no_host_keeps_all() {
     other.serve(GUN, &repo.seal());
     let mut elsewhere = live(&other, GUN, &repo.pin(), MINUTE);
     Arc::make_mut(&mut elsewhere.source).fingerprint = [1; 32];
-    let answer = tokio::time::timeout(Duration::from_secs(5), repositories.update(&elsewhere));
+    let answer =
+        tokio::time::timeout(Duration::from_secs(5), repositories.update(&elsewhere, "payments"));
     answer.await.expect("another host's updates do not wait").expect("verified");
 }
 
@@ -118,13 +120,13 @@ async fn t8_a_set_that_another_process_has_passed_does_not_answer() {
 
     let first = {
         let (repositories, live) = (of_a_process(), live(&slow, GUN, &repo.pin(), MINUTE));
-        tokio::spawn(async move { repositories.update(&live).await })
+        tokio::spawn(async move { repositories.update(&live, "payments").await })
     };
     while slow.asked().is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let live = live(&newer, GUN, &repo.pin(), MINUTE);
-    of_a_process().update(&live).await.expect("the newer set");
+    of_a_process().update(&live, "payments").await.expect("the newer set");
     slow.release();
     match first.await.expect("no panic") {
         Err(Refusal::Unavailable(Unavailable::SourceUnavailable { cause, .. })) => {
@@ -142,20 +144,20 @@ async fn t8_a_set_that_is_passed_while_it_is_refreshed_does_not_answer_again() {
     let (slow, newer) = (Server::start().await, Server::start().await);
     slow.serve(GUN, &repo.seal());
     let (first, at_slow) = (of_a_process(), live(&slow, GUN, &repo.pin(), Duration::ZERO));
-    first.update(&at_slow).await.expect("the older set");
+    first.update(&at_slow, "payments").await.expect("the older set");
     slow.hold();
     repo.timestamp.signed["version"] = json!(2);
     newer.serve(GUN, &repo.seal());
     let asked = slow.asked().len();
     let refreshing = {
         let (first, live) = (first.clone(), at_slow.clone());
-        tokio::spawn(async move { first.update(&live).await })
+        tokio::spawn(async move { first.update(&live, "payments").await })
     };
     while slow.asked().len() == asked {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let at_newer = live(&newer, GUN, &repo.pin(), MINUTE);
-    of_a_process().update(&at_newer).await.expect("the newer set");
+    of_a_process().update(&at_newer, "payments").await.expect("the newer set");
     slow.release();
     assert!(refreshing.await.expect("no panic").is_err(), "its timestamp is as it was");
     assert!(first.without_update(&at_slow).is_none());
@@ -166,7 +168,7 @@ async fn k9_what_was_read_from_a_source_that_is_gone_is_dropped() {
     let (server, repo) = (Server::start().await, sound());
     server.serve(GUN, &repo.seal());
     let (repositories, live) = (in_process(), live(&server, GUN, &repo.pin(), MINUTE));
-    repositories.update(&live).await.expect("verified");
+    repositories.update(&live, "payments").await.expect("verified");
     repositories.retain(&BTreeSet::from([live.source.fingerprint]));
     assert!(repositories.current(&live).is_some());
     repositories.retain(&BTreeSet::from([[1; 32]]));
@@ -183,15 +185,15 @@ async fn a_set_that_lacks_a_role_for_the_moment_is_not_kept() {
     let server = Server::start().await;
     server.serve(GUN, &files);
     let (repositories, live) = (in_process(), live(&server, GUN, &repo.pin(), MINUTE));
-    let repository = repositories.update(&live).await.expect("answers");
+    let repository = repositories.update(&live, "payments").await.expect("answers");
     assert!(!repository.is_complete());
     assert!(repositories.current(&live).is_none());
     server.serve(GUN, &whole);
     let asked = server.asked().len();
-    assert!(!repositories.update(&live).await.expect("answers").is_complete());
+    assert!(!repositories.update(&live, "payments").await.expect("answers").is_complete());
     assert_eq!(server.asked().len(), asked, "for a second it is not asked for again");
     let complete = async {
-        while !repositories.update(&live).await.expect("answers").is_complete() {
+        while !repositories.update(&live, "payments").await.expect("answers").is_complete() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -250,7 +252,7 @@ async fn a_pin_that_is_behind_is_logged_once() {
     let live = live(&server, GUN, &pin(&[&keys[0]], 1), Duration::ZERO);
     let repositories = in_process();
     for _ in 0..2 {
-        repositories.update(&live).await.expect("verified");
+        repositories.update(&live, "payments").await.expect("verified");
     }
     let log = Log::text();
     assert_eq!(log.matches("is behind").count(), 1, "{log}");

@@ -112,7 +112,7 @@ impl World {
         }
         let (repositories, live) = (self.repositories.clone(), live.clone());
         let begun = Instant::now();
-        let update = tokio::spawn(async move { repositories.update(&live).await });
+        let update = tokio::spawn(async move { repositories.update(&live, "payments").await });
         while !update.is_finished() {
             self.settle().await;
             if !update.is_finished() {

@@ -7,9 +7,8 @@ use std::time::Duration;
 use countersign::api::{Connection, Source, SourceKind};
 use countersign::clock::Clock;
 use countersign::metadata::{Live, MemoryStore, Repositories, Repository, Want};
-use countersign_verify::image::Reference;
 use countersign_verify::limits;
-use countersign_verify::outcome::{Denial, Refusal, Unavailable};
+use countersign_verify::outcome::{Denial, Refusal};
 use countersign_verify::tuf::InitialRoot;
 use serde_json::json;
 use tokio::time::Instant;
@@ -20,7 +19,7 @@ use crate::builder::{Files, hex, path, sha256};
 use crate::server::{Manner, named};
 use crate::shell::{Question, code, find, tags};
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 fn source(urls: Vec<Url>, initial: InitialRoot, refresh_after: Duration) -> Source {
     let kind = SourceKind::Tuf {
@@ -38,17 +37,17 @@ fn source(urls: Vec<Url>, initial: InitialRoot, refresh_after: Duration) -> Sour
     }
 }
 
-struct World {
-    repositories: Repositories,
-    source: Arc<Source>,
+pub(crate) struct World {
+    pub(crate) repositories: Repositories,
+    pub(crate) source: Arc<Source>,
 }
 
 impl World {
-    fn new(urls: Vec<Url>, files: &Files, refresh_after: Duration) -> Self {
+    pub(crate) fn new(urls: Vec<Url>, files: &Files, refresh_after: Duration) -> Self {
         Self::remembering(MemoryStore::in_process(), urls, files, refresh_after)
     }
 
-    fn remembering(
+    pub(crate) fn remembering(
         memory: MemoryStore,
         urls: Vec<Url>,
         files: &Files,
@@ -60,11 +59,11 @@ impl World {
     }
 
     /// A review's way to the metadata for a tag.
-    async fn ask(&self, tag: &str) -> Result<Arc<Repository>, Refusal> {
+    pub(crate) async fn ask(&self, tag: &str) -> Result<Arc<Repository>, Refusal> {
         let live = self.live(&tags(tag));
         match self.repositories.current(&live) {
             Some(current) => Ok(current),
-            None => self.repositories.update(&live).await,
+            None => self.repositories.update(&live, "payments").await,
         }
     }
 
@@ -74,7 +73,7 @@ impl World {
     }
 
     /// Whether a tag is signed for a word's manifest.
-    async fn code(&self, tag: &str, word: &str) -> &'static str {
+    pub(crate) async fn code(&self, tag: &str, word: &str) -> &'static str {
         match self.ask(tag).await {
             Ok(repository) => code(&find(repository.tuf().expect("of TUF"), &tags(tag), word)),
             Err(refusal) => refusal.code(),
@@ -82,19 +81,19 @@ impl World {
     }
 }
 
-fn signing() -> Repo {
+pub(crate) fn signing() -> Repo {
     Repo::signing(&[("1.4", "new")])
 }
 
 /// Every role of the next version.
-fn newer(repo: &mut Repo, version: u64) {
+pub(crate) fn newer(repo: &mut Repo, version: u64) {
     for role in ["timestamp", "snapshot", "targets"] {
         repo.set(role, "version", json!(version));
     }
 }
 
 /// Sixteen bins, by the first digit of a name's hash, each with what it signs.
-fn bins(targets: &[(&str, &str)]) -> Repo {
+pub(crate) fn bins(targets: &[(&str, &str)]) -> Repo {
     let mut repo = Repo::new();
     let key = signer::Signer::default();
     for digit in "0123456789abcdef".chars() {
@@ -109,12 +108,12 @@ fn bins(targets: &[(&str, &str)]) -> Repo {
 }
 
 /// The bin of a tag.
-fn bin(tag: &str) -> String {
+pub(crate) fn bin(tag: &str) -> String {
     format!("bin-{}", &hex(&sha256(path(tag).as_bytes()))[..1])
 }
 
 /// Two tags of different bins.
-fn two_tags() -> (&'static str, &'static str) {
+pub(crate) fn two_tags() -> (&'static str, &'static str) {
     let tags = ["a", "b", "c", "d", "e", "f"];
     let other = tags.into_iter().find(|tag| bin(tag) != bin("a")).expect("sixteen bins");
     ("a", other)
@@ -516,21 +515,4 @@ async fn t2_the_sum_of_a_repositorys_files_is_bounded() {
         }
         refusal => panic!("{refusal:?}"),
     }
-}
-
-#[tokio::test]
-async fn k10_more_images_than_may_wait_are_refused_at_once() {
-    let files = signing().seal();
-    let server = Server::with(&files).await;
-    server.answers(Manner::Silent);
-    let world = World::new(vec![server.url()], &files, MINUTE);
-    let lookup = tags("1.4").lookup;
-    let want = |number: usize| Want {
-        lookup: Arc::clone(&lookup),
-        reference: Reference::parse(&format!("registry.example.com/app-{number}:1")).expect("one"),
-    };
-    let live = Live::tuf(Arc::clone(&world.source), (0..2000).map(want).collect());
-    let answer = tokio::time::timeout(Duration::from_secs(1), world.repositories.update(&live));
-    let refusal = answer.await.expect("at once").expect_err("too many");
-    assert_eq!(refusal, Refusal::from(Unavailable::Overloaded));
 }

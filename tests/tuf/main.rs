@@ -16,6 +16,7 @@ mod documentation;
 mod drive;
 mod live;
 mod server;
+mod shared;
 
 use builder::{Repo, now};
 use server::Server;

@@ -92,6 +92,10 @@ pub const DELEGATIONS_LISTED: usize = 256;
 /// Most path prefixes of one delegation, for the same reason as [`DELEGATIONS_LISTED`].
 pub const DELEGATION_PATHS: usize = 256;
 
+/// Most steps that comparing one lookup's names with the paths of TUF 1.0 delegations may take: a
+/// path whose components are literal takes a handful, so ten thousand of them fit; a millisecond.
+pub const TUF_GLOB_STEPS: u64 = 1 << 18;
+
 /// Most tags of one role that are looked up for one digest, before it is refused: a digest has a
 /// handful of tags, and the first that resolves to it is enough.
 pub const DIGEST_TAGS: usize = 256;

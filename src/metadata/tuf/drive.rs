@@ -122,7 +122,13 @@ impl Drive<'_> {
     }
 }
 
-fn too_much() -> Denial {
-    let what = "the sum of a repository's metadata, in bytes,".to_owned();
-    Denial::LimitExceeded { what, limit: limits::TUF_REPOSITORY_BYTES }
+const SUM: &str = "the sum of a repository's metadata, in bytes,";
+
+pub(super) fn too_much() -> Denial {
+    Denial::LimitExceeded { what: SUM.to_owned(), limit: limits::TUF_REPOSITORY_BYTES }
+}
+
+/// Whether a refusal is of all files together being too large, and not of one that is bad.
+pub(in crate::metadata) fn is_too_much(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Denied(Denial::LimitExceeded { what, .. }) if what == SUM)
 }

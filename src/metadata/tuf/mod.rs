@@ -9,7 +9,8 @@ mod tests;
 mod update;
 
 pub use body::Body;
+pub(super) use drive::is_too_much;
 pub use drive::{Drive, Taken};
 pub use mirror::Mirror;
 pub(super) use mirrors::Mirrors;
-pub(super) use update::{Begin, run};
+pub(super) use update::{Begin, Updated, run};

@@ -7,6 +7,7 @@ use countersign_verify::tuf::{InitialRoot, Repository, Update};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::drive::{is_too_much, too_much};
 use super::mirrors::share;
 use super::{Drive, Mirror, Mirrors};
 use crate::metadata::cause;
@@ -23,6 +24,8 @@ pub(in crate::metadata) struct Begin<'a> {
     /// The set at hand is current: only what it lacks is loaded.
     pub(in crate::metadata) within: bool,
     pub(in crate::metadata) wants: &'a [Want],
+    /// So many of the first are of who waits; the others can be loaded later as well.
+    pub(in crate::metadata) own: usize,
     pub(in crate::metadata) now: Timestamp,
 }
 
@@ -46,11 +49,47 @@ impl Begin<'_> {
     }
 }
 
+/// What an update came to.
+#[derive(Debug)]
+pub(in crate::metadata) struct Updated {
+    pub(in crate::metadata) repository: Repository,
+    /// It is the set at hand with more roles loaded.
+    pub(in crate::metadata) is_extension: bool,
+}
+
 /// The verified repository or why there is none, and what is to be remembered either way.
 ///
+/// Where what the set at hand lacks is not what it lists, the repository may have moved on: then it
+/// is updated as a whole. Where it becomes too large with everything that is loaded and wanted, it
+/// begins again with what who waits needs, and the rest is loaded again when it is asked for.
+pub(in crate::metadata) async fn run(
+    mirrors: &Mirrors,
+    mut begin: Begin<'_>,
+    remembered: &Memory,
+    deadline: Instant,
+) -> (Memory, Result<Updated, Refusal>) {
+    let known = begin.at_hand.map_or(0, flaws);
+    let (mut memory, mut updated) = over_mirrors(mirrors, begin, remembered, deadline).await;
+    let is_sound = |updated: &Result<Repository, Refusal>| {
+        updated.as_ref().is_ok_and(|repository| flaws(repository) <= known)
+    };
+    let too_much = |updated: &Result<Repository, Refusal>| updated.as_ref().is_err_and(is_too_much);
+    if begin.within && !is_sound(&updated) && !too_much(&updated) {
+        begin.within = false;
+        (memory, updated) = over_mirrors(mirrors, begin, &memory, deadline).await;
+    }
+    if too_much(&updated) {
+        let wants = begin.wants.get(..begin.own).unwrap_or(begin.wants);
+        begin = Begin { at_hand: None, within: false, wants, ..begin };
+        (memory, updated) = over_mirrors(mirrors, begin, &memory, deadline).await;
+    }
+    let is_extension = begin.within;
+    (memory, updated.map(|repository| Updated { repository, is_extension }))
+}
+
 /// One mirror after the other is asked, each for its share of the time, until one has everything
 /// that is wanted, and all of it good. Whatever one of them proved holds against the next.
-pub(in crate::metadata) async fn run(
+async fn over_mirrors(
     mirrors: &Mirrors,
     begin: Begin<'_>,
     remembered: &Memory,
@@ -107,9 +146,7 @@ async fn attempt(
     let memory = update.memory().clone();
     let repository = driven.and_then(|()| update.finish()).and_then(|repository| {
         if repository.bytes() > limits::TUF_REPOSITORY_BYTES {
-            let what = "the sum of a repository's metadata, in bytes,".to_owned();
-            let limit = limits::TUF_REPOSITORY_BYTES;
-            return Err(Denial::LimitExceeded { what, limit }.into());
+            return Err(too_much().into());
         }
         Ok(repository)
     });

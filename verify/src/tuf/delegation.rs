@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::{KeyTable, RoleKeys, read_keys, read_role_keys};
-use super::glob::Glob;
+use super::glob::{Effort, Glob};
 use super::kept::Covers;
 use super::metadata::{check_role_name, read_strings};
 use crate::hash::{hex, sha256};
@@ -114,33 +114,39 @@ impl Delegations {
     }
 
     /// The delegations whose paths cover a name, in their order.
-    pub(super) fn on_path<'d>(&'d self, name: &Name<'_>) -> Vec<Step<'d>> {
+    ///
+    /// # Errors
+    /// Where finding them takes more than what is left.
+    pub(super) fn on_path<'d>(
+        &'d self,
+        name: &Name<'_>,
+        effort: &Effort,
+    ) -> Result<Vec<Step<'d>>, Denial> {
         match self {
-            Self::None => Vec::new(),
-            Self::Roles(roles) => roles.on_path(name),
-            Self::Succinct(bins) => vec![bins.step(name)],
+            Self::None => Ok(Vec::new()),
+            Self::Roles(roles) => roles.on_path(name, effort),
+            Self::Succinct(bins) => Ok(vec![bins.step(name)]),
         }
     }
 
     /// The delegations by path, bins left out, that cover some name of these components; `None`
     /// is any.
+    ///
+    /// # Errors
+    /// Where finding them takes more than what is left.
     pub(super) fn that_may_cover<'d>(
         &'d self,
         components: &[Option<&str>],
-    ) -> impl Iterator<Item = Step<'d>> {
-        let by_path = match self {
-            Self::Roles(roles) => Some(roles.by_path()),
-            Self::None | Self::Succinct(_) => None,
-        };
-        let components = components.to_vec();
-        let covers = move |role: &&Delegation| match &role.paths {
-            Paths::Globs(globs) => {
-                let matches = |glob: &Glob| glob.matches_components(components.iter().copied());
-                globs.iter().any(matches)
+        effort: &Effort,
+    ) -> Result<Vec<Step<'d>>, Denial> {
+        let Self::Roles(roles) = self else { return Ok(Vec::new()) };
+        let mut steps = Vec::new();
+        for role in roles.by_path() {
+            if role.covers(|glob| glob.matches_components(components.iter().copied(), effort))? {
+                steps.push(role.step());
             }
-            Paths::HashPrefixes(_) => false,
-        };
-        by_path.into_iter().flatten().filter(covers).map(Delegation::step)
+        }
+        Ok(steps)
     }
 
     /// Every delegation with which targets it is for; of succinct bins those of these names only.
@@ -202,20 +208,35 @@ impl Roles {
         self.by_path.iter().filter_map(|place| self.all.get(*place))
     }
 
-    fn on_path(&self, name: &Name<'_>) -> Vec<Step<'_>> {
-        let covers = |place: &usize| {
-            let paths = self.all.get(*place).map(|role| &role.paths);
-            matches!(paths, Some(Paths::Globs(globs)) if globs.iter().any(|glob| glob.matches(name.text)))
-        };
-        let by_path = self.by_path.iter().copied().filter(covers);
+    fn on_path(&self, name: &Name<'_>, effort: &Effort) -> Result<Vec<Step<'_>>, Denial> {
+        let mut places = BTreeSet::new();
+        for place in &self.by_path {
+            let role = self.all.get(*place);
+            let covers = role.map(|role| role.covers(|glob| glob.matches(name.text, effort)));
+            if covers.transpose()?.unwrap_or(false) {
+                places.insert(*place);
+            }
+        }
         let prefixes = (0..=name.hex.len()).filter_map(|length| name.hex.get(..length));
         let by_hash = prefixes.filter_map(|prefix| self.by_prefix.get(prefix)).flatten().copied();
-        let places: BTreeSet<usize> = by_path.chain(by_hash).collect();
-        places.into_iter().filter_map(|place| self.all.get(place)).map(Delegation::step).collect()
+        places.extend(by_hash);
+        let covering = places.into_iter().filter_map(|place| self.all.get(place));
+        Ok(covering.map(Delegation::step).collect())
     }
 }
 
 impl Delegation {
+    /// Whether any of its globs matches.
+    fn covers(&self, matches: impl Fn(&Glob) -> Result<bool, Denial>) -> Result<bool, Denial> {
+        let Paths::Globs(globs) = &self.paths else { return Ok(false) };
+        for glob in globs {
+            if matches(glob)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn read(node: Node<'_>, table: &KeyTable) -> Result<Self, Denial> {
         let name = node.get("name")?.string()?;
         check_role_name(node, name)?;

@@ -1,11 +1,44 @@
 //! Patterns of target paths, as the shell and python-tuf's `fnmatch` read them, component by
 //! component: no wildcard matches a `/`.
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
+
+use crate::limits;
+use crate::outcome::Denial;
 
 /// A pattern.
 #[derive(Debug, Clone)]
-pub(super) struct Glob(Vec<Vec<Token>>);
+pub(super) struct Glob(Vec<Component>);
+
+/// What is between two slashes.
+#[derive(Debug, Clone)]
+enum Component {
+    /// Without wildcards.
+    Literal(String),
+    Pattern(Vec<Token>),
+}
+
+/// The steps that one lookup has left: who signs patterns must not make others wait.
+#[derive(Debug)]
+pub(super) struct Effort(Cell<u64>);
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self(Cell::new(limits::TUF_GLOB_STEPS))
+    }
+}
+
+impl Effort {
+    fn spend(&self, steps: u64) -> Result<(), Denial> {
+        let left = self.0.get().checked_sub(steps);
+        self.0.set(left.unwrap_or(0));
+        left.map(drop).ok_or_else(|| {
+            let what = "the steps of comparing a name with the paths of delegations".to_owned();
+            Denial::LimitExceeded { what, limit: limits::TUF_GLOB_STEPS }
+        })
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
@@ -21,27 +54,35 @@ enum Token {
 
 impl Glob {
     pub(super) fn new(pattern: &str) -> Self {
-        Self(pattern.split('/').map(tokens).collect())
+        Self(pattern.split('/').map(Component::new).collect())
     }
 
-    pub(super) fn matches(&self, path: &str) -> bool {
-        self.matches_components(path.split('/').map(Some))
+    /// # Errors
+    /// Where it takes more than what is left.
+    pub(super) fn matches(&self, path: &str, effort: &Effort) -> Result<bool, Denial> {
+        self.matches_components(path.split('/').map(Some), effort)
     }
 
     /// Whether a path of these components matches; `None` stands for some component that is not
     /// known, and matches whatever could match anything.
+    ///
+    /// # Errors
+    /// Where it takes more than what is left.
     pub(super) fn matches_components<'c>(
         &self,
         components: impl Iterator<Item = Option<&'c str>>,
-    ) -> bool {
+        effort: &Effort,
+    ) -> Result<bool, Denial> {
         let mut patterns = self.0.iter();
         for component in components {
-            let Some(pattern) = patterns.next() else { return false };
-            if component.is_some_and(|component| !matches(pattern, component)) {
-                return false;
+            let Some(pattern) = patterns.next() else { return Ok(false) };
+            if let Some(component) = component
+                && !pattern.matches(component, effort)?
+            {
+                return Ok(false);
             }
         }
-        patterns.next().is_none()
+        Ok(patterns.next().is_none())
     }
 }
 
@@ -49,9 +90,32 @@ impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, component) in self.0.iter().enumerate() {
             f.write_str(if place == 0 { "" } else { "/" })?;
-            component.iter().try_for_each(|token| token.fmt(f))?;
+            match component {
+                Component::Literal(text) => f.write_str(text)?,
+                Component::Pattern(tokens) => tokens.iter().try_for_each(|token| token.fmt(f))?,
+            }
         }
         Ok(())
+    }
+}
+
+impl Component {
+    fn new(pattern: &str) -> Self {
+        let tokens = tokens(pattern);
+        match tokens.iter().all(|token| matches!(token, Token::Literal(_))) {
+            true => Self::Literal(pattern.to_owned()),
+            false => Self::Pattern(tokens),
+        }
+    }
+
+    fn matches(&self, text: &str, effort: &Effort) -> Result<bool, Denial> {
+        match self {
+            Self::Literal(literal) => {
+                effort.spend(1)?;
+                Ok(literal == text)
+            }
+            Self::Pattern(tokens) => matches(tokens, text, effort),
+        }
     }
 }
 
@@ -131,11 +195,12 @@ impl Token {
 
 /// The last `*` takes one character more wherever the rest does not fit: at most the product of
 /// both lengths in steps.
-fn matches(pattern: &[Token], text: &str) -> bool {
+fn matches(pattern: &[Token], text: &str, effort: &Effort) -> Result<bool, Denial> {
     let text: Vec<char> = text.chars().collect();
     let (mut at, mut next) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while next < text.len() {
+        effort.spend(1)?;
         match pattern.get(at) {
             Some(Token::Many) => {
                 retry = Some((at, next));
@@ -146,14 +211,14 @@ fn matches(pattern: &[Token], text: &str) -> bool {
                 next += 1;
             }
             _ => {
-                let Some((star, taken)) = retry else { return false };
+                let Some((star, taken)) = retry else { return Ok(false) };
                 retry = Some((star, taken + 1));
                 at = star + 1;
                 next = taken + 1;
             }
         }
     }
-    pattern[at..].iter().all(|token| *token == Token::Many)
+    Ok(pattern[at..].iter().all(|token| *token == Token::Many))
 }
 
 #[cfg(test)]
@@ -170,10 +235,10 @@ mod tests {
     fn check(pattern: &str, matching: &[&str], others: &[&str]) {
         let glob = Glob::new(pattern);
         for path in matching {
-            assert!(glob.matches(path), "{pattern} {path}");
+            assert!(glob.matches(path, &Effort::default()).unwrap(), "{pattern} {path}");
         }
         for path in others {
-            assert!(!glob.matches(path), "{pattern} {path}");
+            assert!(!glob.matches(path, &Effort::default()).unwrap(), "{pattern} {path}");
         }
     }
 
@@ -202,6 +267,22 @@ mod tests {
     #[test]
     fn many_stars_do_not_take_long() {
         let pattern = "a*".repeat(500) + "b";
-        assert!(!Glob::new(&pattern).matches(&"a".repeat(5_000)));
+        assert!(!Glob::new(&pattern).matches(&"a".repeat(500), &Effort::default()).unwrap());
+    }
+
+    #[test]
+    fn k10_what_one_lookup_may_spend_is_bounded() {
+        let effort = Effort::default();
+        let costly = Glob::new(&format!("evil/*{}b", "a".repeat(64)));
+        let name = format!("evil/{}", "a".repeat(128));
+        let compared = (0..4096).map(|_| costly.matches(&name, &effort));
+        let failed = compared.filter_map(Result::err).next();
+        assert!(matches!(failed, Some(Denial::LimitExceeded { .. })), "{failed:?}");
+        // Ten thousand teams of a registry are told apart with what there is.
+        let effort = Effort::default();
+        for team in 0..10_000 {
+            let paths = Glob::new(&format!("registry.example.com/team-{team}/*/*"));
+            assert!(!paths.matches("registry.example.com/payments/api/1", &effort).unwrap());
+        }
     }
 }

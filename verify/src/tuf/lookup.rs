@@ -1,12 +1,14 @@
 //! Looking an image up in a repository's verified roles.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::compare::{Match, compare};
 use super::delegation::Name;
+use super::glob::Effort;
 use super::metadata::Entry;
 use super::repository::{Repository, Target};
 use super::template::Template;
@@ -30,6 +32,8 @@ pub(super) struct Search<'t> {
     pub(super) now: Timestamp,
     /// The earliest expiry so far.
     pub(super) expires: Timestamp,
+    /// What is left of it is for all names of one image.
+    pub(super) effort: Rc<Effort>,
 }
 
 impl Repository {
@@ -104,6 +108,7 @@ impl Repository {
             max_delegations: self.max_delegations,
             now,
             expires: Timestamp::MAX,
+            effort: Rc::default(),
         };
         search.rely_on("root", self.root.header.expires)?;
         search.rely_on("timestamp", self.timestamp.header.expires)?;
@@ -172,7 +177,7 @@ impl<'t> Search<'t> {
         }
         let components = lookup.target.components(image.reference);
         let parts: Vec<Option<&str>> = components.iter().map(Option::as_deref).collect();
-        let (roles, bad) = self.tree.survey(&parts, self.max_delegations)?;
+        let (roles, bad) = self.tree.survey(&parts, &self.effort, self.max_delegations)?;
         let (names, unknown) = names_of(&roles, &components, image);
         if names.len() > limits::DIGEST_TAGS {
             let what = format!("the number of targets of digest {}", image.digest);
@@ -263,7 +268,8 @@ impl<'t> Search<'t> {
         mut is_enough: impl FnMut(&str, &'t Role) -> bool,
     ) -> Result<(), Halt> {
         let (tree, max_delegations) = (self.tree, self.max_delegations);
-        tree.walk(&Name::new(name), max_delegations, |role_name, role| {
+        let effort = Rc::clone(&self.effort);
+        tree.walk(&Name::new(name), &effort, max_delegations, |role_name, role| {
             self.rely_on(role_name, role.header.expires)?;
             Ok(is_enough(role_name, role))
         })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::TARGETS;
 use super::delegation::{Name, Step};
 use super::document::{RoleKeys, Signed};
+use super::glob::Effort;
 use super::metadata::Targets;
 use crate::outcome::{Denial, Refusal};
 
@@ -114,6 +115,7 @@ impl Tree {
     pub(super) fn walk<'t>(
         &'t self,
         name: &Name<'_>,
+        effort: &Effort,
         max_delegations: usize,
         mut visit: impl FnMut(&str, &'t Role) -> Result<bool, Halt>,
     ) -> Result<(), Halt> {
@@ -133,7 +135,7 @@ impl Tree {
                 return Ok(());
             }
             let mut children = Vec::new();
-            for step in role.content.delegations.on_path(name) {
+            for step in role.content.delegations.on_path(name, effort)? {
                 let terminating = step.terminating;
                 children.push(Next::below(&role_name, step));
                 if terminating {
@@ -151,6 +153,7 @@ impl Tree {
     pub(super) fn survey<'t>(
         &'t self,
         components: &[Option<&str>],
+        effort: &Effort,
         max_delegations: usize,
     ) -> Result<(Vec<&'t Role>, Option<Refusal>), Halt> {
         let mut stack = vec![Next::top()];
@@ -168,8 +171,8 @@ impl Tree {
             visited.insert(role_name.clone());
             match self.load(next) {
                 Ok(role) => {
-                    let below = role.content.delegations.that_may_cover(components);
-                    stack.extend(below.map(|step| Next::below(&role_name, step)));
+                    let below = role.content.delegations.that_may_cover(components, effort)?;
+                    stack.extend(below.into_iter().map(|step| Next::below(&role_name, step)));
                     roles.push(role);
                 }
                 Err(Halt::Missing(needs)) => missing.extend(needs),

@@ -1,5 +1,6 @@
 //! Clause 5.6: targets and delegated roles, as far as lookups ask for them.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use crate::limits::{self, check_length};
 use crate::outcome::{Denial, Refusal};
 use crate::tuf::delegation::Name;
 use crate::tuf::document::{Document, RoleKeys, Signed};
+use crate::tuf::glob::Effort;
 use crate::tuf::lookup::{Query, Search};
 use crate::tuf::metadata::Targets;
 use crate::tuf::tree::{Halt, Need, ROOT, Role, State};
@@ -127,6 +129,7 @@ impl Update {
                 max_delegations: self.max_delegations,
                 now: self.now,
                 expires: Timestamp::MAX,
+                effort: Rc::default(),
             };
             if let Err(halt) = search.evaluate(lookup, image) {
                 add(halt);
@@ -134,7 +137,9 @@ impl Update {
         }
         for name in &self.names {
             let has = |_: &str, role: &Role| Ok(role.content.entries.contains_key(name));
-            if let Err(halt) = self.tree.walk(&Name::new(name), self.max_delegations, has) {
+            if let Err(halt) =
+                self.tree.walk(&Name::new(name), &Effort::default(), self.max_delegations, has)
+            {
                 add(halt);
             }
         }

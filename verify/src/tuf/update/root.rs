@@ -31,7 +31,7 @@ impl InitialRoot {
         Ok(Self { root: Arc::new(root) })
     }
 
-    /// sha256 of the file in hex: what a repository's memory is kept under.
+    /// sha256 of the file in hex.
     pub fn anchor(&self) -> String {
         hex(&self.root.file.sha256)
     }
@@ -88,7 +88,6 @@ impl Update {
             let (found, remembered) = (root.header.version, floor.version);
             return Err(Denial::Rollback { role: ROOT.to_owned(), found, remembered });
         }
-        self.remember_root();
         check_expiry(ROOT, root.header.expires, self.now)?;
         self.stage = Stage::Timestamp;
         self.read_kept();
@@ -108,7 +107,9 @@ impl Update {
         Err(Denial::MalformedMetadata { file: ROOT.to_owned(), reason })
     }
 
-    fn remember_root(&mut self) {
+    /// An initial root is what somebody wrote: it is not remembered before anything was seen that
+    /// its keys have signed.
+    pub(super) fn remember_root(&mut self) {
         let version = self.root.header.version;
         if self.memory.root.as_ref().is_none_or(|floor| floor.version < version) {
             let sha256 = hex(&self.root.file.sha256);

@@ -32,6 +32,7 @@ impl Update {
     pub(super) fn take_timestamp(&mut self, bytes: &[u8]) -> Result<(), Denial> {
         let keys = self.root.content.timestamp.clone();
         let mut timestamp = Arc::new(read_timestamp(bytes, &keys)?);
+        self.remember_root();
         let version = timestamp.header.version;
         let old = self.old.timestamp.take();
         check_rollback(TIMESTAMP, version, old.as_ref().map(|old| old.header.version))?;
