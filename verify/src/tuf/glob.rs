@@ -235,10 +235,13 @@ mod tests {
     fn check(pattern: &str, matching: &[&str], others: &[&str]) {
         let glob = Glob::new(pattern);
         for path in matching {
-            assert!(glob.matches(path, &Effort::default()).unwrap(), "{pattern} {path}");
+            assert!(glob.matches(path, &Effort::default()).expect("in bounds"), "{pattern} {path}");
         }
         for path in others {
-            assert!(!glob.matches(path, &Effort::default()).unwrap(), "{pattern} {path}");
+            assert!(
+                !glob.matches(path, &Effort::default()).expect("in bounds"),
+                "{pattern} {path}"
+            );
         }
     }
 
@@ -267,7 +270,9 @@ mod tests {
     #[test]
     fn many_stars_do_not_take_long() {
         let pattern = "a*".repeat(500) + "b";
-        assert!(!Glob::new(&pattern).matches(&"a".repeat(500), &Effort::default()).unwrap());
+        assert!(
+            !Glob::new(&pattern).matches(&"a".repeat(500), &Effort::default()).expect("in bounds")
+        );
     }
 
     #[test]
@@ -282,7 +287,9 @@ mod tests {
         let effort = Effort::default();
         for team in 0..10_000 {
             let paths = Glob::new(&format!("registry.example.com/team-{team}/*/*"));
-            assert!(!paths.matches("registry.example.com/payments/api/1", &effort).unwrap());
+            assert!(
+                !paths.matches("registry.example.com/payments/api/1", &effort).expect("in bounds")
+            );
         }
     }
 }
