@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use countersign_verify::limits;
 use countersign_verify::tuf::{InitialRoot, file_name, role_name};
+
+use crate::files;
 
 /// How long another process that uses the folder is waited for.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,7 +49,7 @@ impl Folder {
     /// # Errors
     /// Where the root is none, or the folder has another one.
     pub(super) fn init(&self, root: &Path) -> Result<InitialRoot, String> {
-        let bytes = read(root, limits::TUF_ROOT_BYTES)
+        let bytes = files::read(root, limits::TUF_ROOT_BYTES)
             .map_err(|error| format!("{}: {error}", root.display()))?;
         let initial = InitialRoot::read(&bytes).map_err(|denial| {
             let hint = super::unknown_keys_of(&[&bytes]);
@@ -77,7 +79,7 @@ impl Folder {
     /// The root that is trusted.
     pub(super) fn root(&self) -> Result<InitialRoot, String> {
         let path = self.file(ROOT);
-        let bytes = read(&path, limits::TUF_ROOT_BYTES).map_err(|error| match error.kind() {
+        let bytes = files::read(&path, limits::TUF_ROOT_BYTES).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => format!(
                 "{}: there is no root.json to begin with; run `countersign tuf --metadata-dir {} \
                  init ROOT.json` first, with a root that you have from the repository's owner",
@@ -98,7 +100,7 @@ impl Folder {
 
     /// A role's file, where there is a regular one of at most `max_bytes` that can be read.
     pub(super) fn read(&self, role: &str, max_bytes: u64) -> Option<Vec<u8>> {
-        read(&self.file(role), max_bytes).ok()
+        files::read(&self.file(role), max_bytes).ok()
     }
 
     /// Replaces a role's file whole: after a crash it is the old one or the new one. A role whose
@@ -155,19 +157,6 @@ impl Folder {
             self.path.display()
         )
     }
-}
-
-fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for a writer.
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > max_bytes {
-        return Err(io::Error::other(format!("it is longer than {max_bytes} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// A file that is not there under its name yet; gone when it is dropped before.
