@@ -1,27 +1,27 @@
 //! Patterns of target paths, as the shell and python-tuf's `fnmatch` read them, component by
 //! component: no wildcard matches a `/`.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
-/// A pattern.
+/// A pattern, as it was written: metadata may hold megabytes of them, so it is read as it is
+/// matched.
 #[derive(Debug, Clone)]
-pub(super) struct Glob(Vec<Vec<Token>>);
+pub(super) struct Glob(Box<str>);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
+enum Token<'p> {
     Literal(char),
     One,
     Many,
-    /// Inclusive ranges, and whether the rest is meant.
+    /// Characters and inclusive ranges, and whether the rest is meant.
     Class {
-        ranges: Vec<(char, char)>,
+        members: &'p str,
         negated: bool,
     },
 }
 
 impl Glob {
     pub(super) fn new(pattern: &str) -> Self {
-        Self(pattern.split('/').map(tokens).collect())
+        Self(pattern.into())
     }
 
     pub(super) fn matches(&self, path: &str) -> bool {
@@ -34,7 +34,7 @@ impl Glob {
         &self,
         components: impl Iterator<Item = Option<&'c str>>,
     ) -> bool {
-        let mut patterns = self.0.iter();
+        let mut patterns = self.0.split('/');
         for component in components {
             let Some(pattern) = patterns.next() else { return false };
             if component.is_some_and(|component| !matches(pattern, component)) {
@@ -47,113 +47,101 @@ impl Glob {
 
 impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, component) in self.0.iter().enumerate() {
-            f.write_str(if place == 0 { "" } else { "/" })?;
-            component.iter().try_for_each(|token| token.fmt(f))?;
-        }
-        Ok(())
+        f.write_str(&self.0)
     }
 }
 
-impl fmt::Display for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Literal(character) => f.write_char(*character),
-            Self::One => f.write_char('?'),
-            Self::Many => f.write_char('*'),
-            Self::Class { ranges, negated } => {
-                f.write_str(if *negated { "[!" } else { "[" })?;
-                for (first, last) in ranges {
-                    f.write_char(*first)?;
-                    if first != last {
-                        write!(f, "-{last}")?;
-                    }
-                }
-                f.write_char(']')
-            }
-        }
-    }
+/// The first token, and the pattern after it. `closing` is as [`class`] has it.
+fn token(pattern: &str, closing: usize) -> Option<(Token<'_>, &str)> {
+    let (first, rest) = split_first(pattern)?;
+    Some(match first {
+        '*' => (Token::Many, rest),
+        '?' => (Token::One, rest),
+        // Unclosed, it is itself.
+        '[' => class(rest, closing).unwrap_or((Token::Literal('['), rest)),
+        other => (Token::Literal(other), rest),
+    })
 }
 
-fn tokens(pattern: &str) -> Vec<Token> {
-    let characters: Vec<char> = pattern.chars().collect();
-    let mut tokens = Vec::new();
-    let mut at = 0;
-    while let Some(character) = characters.get(at) {
-        at += 1;
-        tokens.push(match character {
-            '*' => Token::Many,
-            '?' => Token::One,
-            '[' => match class(&characters[at..]) {
-                Some((token, length)) => {
-                    at += length;
-                    token
-                }
-                // Unclosed, it is itself.
-                None => Token::Literal('['),
-            },
-            other => Token::Literal(*other),
-        });
-    }
-    tokens
-}
-
-/// The class that begins after its `[`, and how many characters it takes with its `]`.
-fn class(rest: &[char]) -> Option<(Token, usize)> {
-    let negated = rest.first() == Some(&'!');
-    let start = usize::from(negated);
+/// The class that begins after its `[`, and the pattern after its `]`. The last `]` of all is
+/// `closing` bytes before the pattern's end: no class is looked for beyond it.
+fn class(rest: &str, closing: usize) -> Option<(Token<'_>, &str)> {
+    let (negated, members) = match rest.strip_prefix('!') {
+        Some(members) => (true, members),
+        None => (false, rest),
+    };
     // A `]` that comes first is a member.
-    let end = rest.iter().skip(start + 1).position(|character| *character == ']')? + start + 1;
-    let members = &rest[start..end];
-    let mut ranges = Vec::new();
-    let mut at = 0;
-    while at < members.len() {
-        let is_range = at + 2 < members.len() && members[at + 1] == '-';
-        let last = if is_range { at + 2 } else { at };
-        ranges.push((members[at], members[last]));
-        at = last + 1;
+    let (_, others) = split_first(members)?;
+    if others.len() < closing {
+        return None;
     }
-    Some((Token::Class { ranges, negated }, end + 1))
+    let (last, rest) = others.split_once(']')?;
+    let end = members.len() - others.len() + last.len();
+    Some((Token::Class { members: &members[..end], negated }, rest))
 }
 
-impl Token {
+fn split_first(text: &str) -> Option<(char, &str)> {
+    let mut characters = text.chars();
+    characters.next().map(|first| (first, characters.as_str()))
+}
+
+impl Token<'_> {
     fn accepts(&self, character: char) -> bool {
         match self {
             Self::Literal(literal) => *literal == character,
             Self::One | Self::Many => true,
-            Self::Class { ranges, negated } => {
-                let within = |(first, last): &(char, char)| (*first..=*last).contains(&character);
-                ranges.iter().any(within) != *negated
-            }
+            Self::Class { members, negated } => has(members, character) != *negated,
         }
     }
 }
 
+fn has(members: &str, character: char) -> bool {
+    let mut rest = members.chars();
+    while let Some(first) = rest.next() {
+        let mut ahead = rest.clone();
+        let last = match (ahead.next(), ahead.next()) {
+            (Some('-'), Some(last)) => {
+                rest = ahead;
+                last
+            }
+            _ => first,
+        };
+        if (first..=last).contains(&character) {
+            return true;
+        }
+    }
+    false
+}
+
 /// The last `*` takes one character more wherever the rest does not fit: at most the product of
 /// both lengths in steps.
-fn matches(pattern: &[Token], text: &str) -> bool {
-    let text: Vec<char> = text.chars().collect();
-    let (mut at, mut next) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    while next < text.len() {
-        match pattern.get(at) {
-            Some(Token::Many) => {
-                retry = Some((at, next));
-                at += 1;
+fn matches(pattern: &str, text: &str) -> bool {
+    let closing = pattern.rfind(']').map_or(usize::MAX, |at| pattern.len() - at);
+    let (mut pattern, mut text) = (pattern, text);
+    let mut retry: Option<(&str, &str)> = None;
+    while let Some((character, after)) = split_first(text) {
+        match token(pattern, closing) {
+            Some((Token::Many, rest)) => {
+                retry = Some((rest, text));
+                pattern = rest;
             }
-            Some(token) if token.accepts(text[next]) => {
-                at += 1;
-                next += 1;
+            Some((token, rest)) if token.accepts(character) => {
+                pattern = rest;
+                text = after;
             }
             _ => {
-                let Some((star, taken)) = retry else { return false };
-                retry = Some((star, taken + 1));
-                at = star + 1;
-                next = taken + 1;
+                let Some((star, (_, after))) =
+                    retry.and_then(|(star, taken)| Some((star, split_first(taken)?)))
+                else {
+                    return false;
+                };
+                retry = Some((star, after));
+                pattern = star;
+                text = after;
             }
         }
     }
-    pattern[at..].iter().all(|token| *token == Token::Many)
+    pattern.bytes().all(|byte| byte == b'*')
 }
 
 #[cfg(test)]
@@ -165,6 +153,12 @@ mod tests {
         for pattern in ["", "*", "a/*/b?c", "[abc]", "[!a-z0]x", "[", "a]b", "[]]", "ü//"] {
             assert_eq!(Glob::new(pattern).to_string(), pattern);
         }
+    }
+
+    #[test]
+    fn t9_a_pattern_takes_the_memory_of_its_text() {
+        let pattern = "a[b]*/?".repeat(1000);
+        assert_eq!(size_of_val(&*Glob::new(&pattern).0), pattern.len());
     }
 
     fn check(pattern: &str, matching: &[&str], others: &[&str]) {
@@ -195,6 +189,11 @@ mod tests {
         check("[]]", &["]"], &["[", ""]);
         check("[a", &["[a"], &["a"]);
         check("[a-]", &["a", "-"], &["b"]);
+        check("[!é-ö]x", &["ax", "-x"], &["öx", "x"]);
+        check("[!]]", &["a"], &["]"]);
+        check("[!]", &["[!]"], &["a"]);
+        check("a]b[c", &["a]b[c"], &["abc"]);
+        check("*[ab]]", &["xa]", "a]"], &["a", "]"]);
         check("", &[""], &["a"]);
         check("a", &["a"], &["", "A", "aa"]);
     }
@@ -203,5 +202,11 @@ mod tests {
     fn many_stars_do_not_take_long() {
         let pattern = "a*".repeat(500) + "b";
         assert!(!Glob::new(&pattern).matches(&"a".repeat(5_000)));
+    }
+
+    #[test]
+    fn many_unclosed_classes_do_not_take_long() {
+        let pattern = "]*".to_owned() + &"[".repeat(1_000_000);
+        assert!(!Glob::new(&pattern).matches(&("]".to_owned() + &"[".repeat(5_000))));
     }
 }
