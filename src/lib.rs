@@ -8,6 +8,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 mod fair;
+mod files;
 pub mod http;
 pub mod message;
 pub mod metadata;

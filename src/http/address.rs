@@ -1,7 +1,7 @@
 //! Which addresses may be contacted.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
@@ -130,6 +130,14 @@ pub(super) struct SystemResolver {
     lookups: SingleFlight<String, Result<Vec<SocketAddr>, Unresolved>>,
 }
 
+impl SystemResolver {
+    /// The one of this process: a name that hangs takes one thread however many endpoints want it.
+    pub(super) fn shared() -> Arc<Self> {
+        static SHARED: LazyLock<Arc<SystemResolver>> = LazyLock::new(Arc::default);
+        Arc::clone(&SHARED)
+    }
+}
+
 /// Why a name has no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -185,10 +193,13 @@ impl Resolve for GuardedResolver {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use tokio::sync::Notify;
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::http::{Ask, Endpoint, EndpointConfig};
 
     #[test]
     fn r5_special_addresses_are_told_from_ordinary_ones() {
@@ -301,6 +312,35 @@ mod tests {
         let (hung, ()) = tokio::join!(hanging, wanting);
         assert!(hung.is_ok_and(|found| found.is_err()));
         assert_eq!(started.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn k10_endpoints_share_a_look_up() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let gate = Arc::new(Notify::new());
+        let open = Arc::clone(&gate);
+        let shared = SystemResolver::shared();
+        let hanging = shared.lookups.run("hangs.invalid".to_owned(), move || async move {
+            open.notified().await;
+            Ok(vec![SocketAddr::from(([169, 254, 1, 1], 0))])
+        });
+        let get = async |port: u16| {
+            let base: Url = format!("https://hangs.invalid:{port}/").parse().expect("an URL");
+            let (ca_pem, credentials, token_hosts) = (None, None, Vec::new());
+            let config = EndpointConfig { base, ca_pem, credentials, token_hosts };
+            let endpoint = Endpoint::new(config).expect("an endpoint");
+            let deadline = Instant::now() + Duration::from_secs(5);
+            let ask = Ask { accept: None, scope: None, max_bytes: 9, deadline };
+            endpoint.get("/", &ask).await.map(|_| ())
+        };
+        let opening = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            gate.notify_one();
+        };
+        let (_, first, second, ()) = tokio::join!(hanging, get(443), get(5000), opening);
+        let (host, address) = ("hangs.invalid".to_owned(), "169.254.1.1".to_owned());
+        assert_eq!(first, Err(FetchError::ForbiddenAddress { host, address }));
+        assert_eq!(second, first);
     }
 
     #[test]

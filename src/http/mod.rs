@@ -116,14 +116,14 @@ impl Endpoint {
     /// called [`read_system_certificates`] yet.
     pub fn new(config: EndpointConfig) -> Result<Self, EndpointError> {
         check_base(&config.base, is_loopback)?;
-        Self::with_resolver(config, Arc::new(SystemResolver::default()))
+        Self::with_resolver(config, SystemResolver::shared())
     }
 
     /// The same, where `base` may be plain `http` at any host: for a client whose user names the
     /// URL, of files that are signed. What goes over it can be read and withheld on the way.
     pub fn also_plain(config: EndpointConfig) -> Result<Self, EndpointError> {
         check_base(&config.base, |_| true)?;
-        Self::with_resolver(config, Arc::new(SystemResolver::default()))
+        Self::with_resolver(config, SystemResolver::shared())
     }
 
     fn with_resolver(

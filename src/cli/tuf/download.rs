@@ -1,6 +1,5 @@
 //! Target files: read, verified and stored in one go, and only then given their names.
 
-use std::fs;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::folder::{NAME_BYTES, Partial};
+use crate::files;
 use crate::http::FetchError;
 use crate::metadata::tuf::Mirror;
 
@@ -142,12 +142,11 @@ fn prefixed(name: &str, hash: &str) -> String {
 
 /// Whether the file is there, of the right length and hash.
 async fn is_stored(path: &Path, target: &Target) -> bool {
-    let is_candidate =
-        |metadata: fs::Metadata| metadata.is_file() && metadata.len() == target.length;
-    if !fs::metadata(path).is_ok_and(is_candidate) {
+    let Ok(file) = files::open(path) else { return false };
+    if !file.metadata().is_ok_and(|metadata| metadata.len() == target.length) {
         return false;
     }
-    let Ok(mut file) = tokio::fs::File::open(path).await else { return false };
+    let mut file = tokio::fs::File::from_std(file);
     let (mut check, mut piece) = (Check::default(), vec![0; PIECE]);
     loop {
         match file.read(&mut piece).await {

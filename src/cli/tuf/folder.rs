@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use countersign_verify::limits;
 use countersign_verify::tuf::{InitialRoot, file_name, role_name};
+
+use crate::files;
 
 /// How long another process that uses the folder is waited for.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,6 +22,9 @@ const LOCK: &str = ".lock";
 
 /// Longest name of a file, in bytes. Source: Linux (`NAME_MAX`).
 pub(super) const NAME_BYTES: usize = 255;
+
+/// Names that are tried for a new file; chance takes none twice.
+const ATTEMPTS: usize = 4;
 
 /// Most roles of which files are listed: one file each.
 const ROLES: usize = 65_536;
@@ -47,7 +52,7 @@ impl Folder {
     /// # Errors
     /// Where the root is none, or the folder has another one.
     pub(super) fn init(&self, root: &Path) -> Result<InitialRoot, String> {
-        let bytes = read(root, limits::TUF_ROOT_BYTES)
+        let bytes = files::read(root, limits::TUF_ROOT_BYTES)
             .map_err(|error| format!("{}: {error}", root.display()))?;
         let initial = InitialRoot::read(&bytes).map_err(|denial| {
             let hint = super::unknown_keys_of(&[&bytes]);
@@ -77,7 +82,7 @@ impl Folder {
     /// The root that is trusted.
     pub(super) fn root(&self) -> Result<InitialRoot, String> {
         let path = self.file(ROOT);
-        let bytes = read(&path, limits::TUF_ROOT_BYTES).map_err(|error| match error.kind() {
+        let bytes = files::read(&path, limits::TUF_ROOT_BYTES).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => format!(
                 "{}: there is no root.json to begin with; run `countersign tuf --metadata-dir {} \
                  init ROOT.json` first, with a root that you have from the repository's owner",
@@ -98,7 +103,7 @@ impl Folder {
 
     /// A role's file, where there is a regular one of at most `max_bytes` that can be read.
     pub(super) fn read(&self, role: &str, max_bytes: u64) -> Option<Vec<u8>> {
-        read(&self.file(role), max_bytes).ok()
+        files::read(&self.file(role), max_bytes).ok()
     }
 
     /// Replaces a role's file whole: after a crash it is the old one or the new one. A role whose
@@ -157,19 +162,6 @@ impl Folder {
     }
 }
 
-fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for a writer.
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > max_bytes {
-        return Err(io::Error::other(format!("it is longer than {max_bytes} bytes")));
-    }
-    Ok(bytes)
-}
-
 /// A file that is not there under its name yet; gone when it is dropped before.
 #[derive(Debug)]
 pub(super) struct Partial {
@@ -179,16 +171,21 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Makes one of this process in a folder.
+    /// Makes a new one in a folder, which other processes may be using, also of the same number:
+    /// those of other containers. No file that is there already is written to or removed.
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
-        let path = folder.join(format!(".countersign-{}.partial", std::process::id()));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        for _ in 0..ATTEMPTS {
+            let mut random = [0; 8];
+            aws_lc_rs::rand::fill(&mut random).map_err(io::Error::other)?;
+            let name = format!(".countersign-{:016x}.partial", u64::from_ne_bytes(random));
+            let path = folder.join(name);
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok(Self { file, path, folder: folder.to_owned() }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
         }
-        // Never through a link that somebody else put there.
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(Self { file, path, folder: folder.to_owned() })
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 
     /// Gives it its name, and takes that from whatever has it.
@@ -217,10 +214,7 @@ mod tests {
         fs::write(&outside, "as it was").expect("written");
         let folder = place.path().join("folder");
         fs::create_dir(&folder).expect("a folder");
-        let partial = format!(".countersign-{}.partial", std::process::id());
-        for link in [partial.as_str(), "root.json"] {
-            std::os::unix::fs::symlink(&outside, folder.join(link)).expect("linked");
-        }
+        std::os::unix::fs::symlink(&outside, folder.join("root.json")).expect("linked");
         Folder::at(&folder).write("root", b"new").expect("written");
         assert_eq!(fs::read(&outside).expect("read"), b"as it was");
         assert_eq!(fs::read(folder.join("root.json")).expect("read"), b"new");
@@ -234,5 +228,20 @@ mod tests {
         partial.file.write_all(b"half").expect("written");
         drop(partial);
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn t16_two_at_work_in_one_folder_do_not_touch_each_others_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut first = Partial::create(folder.path()).expect("made");
+        first.file.write_all(b"first, checked").expect("written");
+        let mut second = Partial::create(folder.path()).expect("made");
+        second.file.write_all(b"second, half").expect("written");
+        first.persist(&folder.path().join("target")).expect("named");
+        drop(first);
+        let named = fs::read(folder.path().join("target")).expect("read");
+        assert_eq!(named, b"first, checked");
+        drop(second);
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
     }
 }

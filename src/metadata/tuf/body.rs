@@ -1,12 +1,16 @@
 //! A target file that is read piece by piece: it may be too large to hold.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::sync::Arc;
+
 use bytes::Bytes;
-use tokio::fs::File;
-use tokio::io::AsyncReadExt as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::Mirror;
-use super::mirror::{below, failed, open};
+use super::mirror::{below, failed};
+use super::reads::Reads;
+use crate::files;
 use crate::http::{Ask, FetchError, Stream};
 
 /// Bytes of a mounted file that are read at a time.
@@ -14,18 +18,18 @@ const PIECE: usize = 64 << 10;
 
 /// The body of a file.
 #[derive(Debug)]
-pub enum Body {
-    /// From a server.
+pub struct Body(Origin);
+
+#[derive(Debug)]
+enum Origin {
     Server(Stream),
-    /// From a folder.
     Folder {
-        /// The file.
-        file: File,
+        reads: Reads,
+        file: Arc<File>,
         /// So many bytes may be read.
         limit: u64,
         /// So many of them are left.
         left: u64,
-        /// Until when.
         deadline: Instant,
     },
 }
@@ -46,16 +50,15 @@ impl Mirror {
             Self::Server { endpoint, prefix } => {
                 let ask = Ask { accept: None, scope: None, max_bytes, deadline };
                 let path = format!("{prefix}/{}", escaped(path));
-                Ok(Body::Server(endpoint.open(&path, &ask).await?))
+                Ok(Body(Origin::Server(endpoint.open(&path, &ask).await?)))
             }
             Self::Folder(folder) => {
                 let path = below(folder, path)?;
-                let opening = tokio::task::spawn_blocking(move || open(&path));
-                let opened =
-                    timeout_at(deadline, opening).await.map_err(|_| FetchError::Deadline)?;
-                let file = opened.map_err(|ended| FetchError::File(ended.to_string()))??;
-                let file = File::from_std(file);
-                Ok(Body::Folder { file, limit: max_bytes, left: max_bytes, deadline })
+                let reads = Reads::of(folder);
+                let open = move || files::open(&path).map(Arc::new).map_err(failed);
+                let file = reads.run(deadline, open).await?;
+                let (limit, left) = (max_bytes, max_bytes);
+                Ok(Body(Origin::Folder { reads, file, limit, left, deadline }))
             }
         }
     }
@@ -67,16 +70,20 @@ impl Body {
     /// # Errors
     /// Where it cannot be read, the deadline passes, or it is longer than was asked for.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
-        match self {
-            Self::Server(stream) => stream.chunk().await,
-            Self::Folder { file, limit, left, deadline } => {
-                let mut piece = vec![0; PIECE];
-                let read = timeout_at(*deadline, file.read(&mut piece)).await;
-                let length = read.map_err(|_| FetchError::Deadline)?.map_err(failed)?;
+        match &mut self.0 {
+            Origin::Server(stream) => stream.chunk().await,
+            Origin::Folder { reads, file, limit, left, deadline } => {
+                let file = Arc::clone(file);
+                let read = move || {
+                    let mut piece = vec![0; PIECE];
+                    let length = (&*file).read(&mut piece).map_err(failed)?;
+                    piece.truncate(length);
+                    Ok(piece)
+                };
+                let piece = reads.run(*deadline, read).await?;
                 let too_large = FetchError::TooLarge { limit: *limit };
-                *left = left.checked_sub(length as u64).ok_or(too_large)?;
-                piece.truncate(length);
-                Ok((length > 0).then(|| piece.into()))
+                *left = left.checked_sub(piece.len() as u64).ok_or(too_large)?;
+                Ok((!piece.is_empty()).then(|| piece.into()))
             }
         }
     }

@@ -1,13 +1,14 @@
 //! Where a repository's files are: a server, or a folder that is mounted.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use url::Url;
 
+use super::reads::Reads;
+use crate::files;
 use crate::http::{Ask, Endpoint, EndpointConfig, EndpointError, FetchError};
 
 /// One place that has a repository's files. Cheap to clone.
@@ -78,13 +79,8 @@ impl Mirror {
             }
             Self::Folder(folder) => {
                 let file = below(folder, path)?;
-                // A folder may hang like a server: a thread that waits for it is given up.
-                let reading = tokio::task::spawn_blocking(move || read(&file, max_bytes));
-                match timeout_at(deadline, reading).await {
-                    Ok(Ok(read)) => read,
-                    Ok(Err(ended)) => Err(FetchError::File(ended.to_string())),
-                    Err(_) => Err(FetchError::Deadline),
-                }
+                let work = move || read(&file, max_bytes);
+                Reads::of(folder).run(deadline, work).await
             }
         }
     }
@@ -99,15 +95,6 @@ pub(super) fn below(folder: &Path, path: &str) -> Result<PathBuf, FetchError> {
     Ok(folder.join(path))
 }
 
-/// Opens a regular file. Blocks.
-pub(super) fn open(path: &Path) -> Result<File, FetchError> {
-    // Opening a pipe would wait for a writer.
-    if !path.metadata().map_err(failed)?.is_file() {
-        return Err(FetchError::File("it is not a regular file".to_owned()));
-    }
-    File::open(path).map_err(failed)
-}
-
 pub(super) fn failed(error: io::Error) -> FetchError {
     match error.kind() {
         io::ErrorKind::NotFound => FetchError::NotFound,
@@ -117,11 +104,11 @@ pub(super) fn failed(error: io::Error) -> FetchError {
 
 /// Blocks.
 fn read(path: &Path, max_bytes: u64) -> Result<Bytes, FetchError> {
-    let mut bytes = Vec::new();
-    let file = open(path)?;
-    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > max_bytes {
-        return Err(FetchError::TooLarge { limit: max_bytes });
+    match files::read(path, max_bytes) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            Err(FetchError::TooLarge { limit: max_bytes })
+        }
+        Err(error) => Err(failed(error)),
     }
-    Ok(bytes.into())
 }

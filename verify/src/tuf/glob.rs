@@ -2,22 +2,15 @@
 //! component: no wildcard matches a `/`.
 
 use std::cell::Cell;
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use crate::limits;
 use crate::outcome::Denial;
 
-/// A pattern.
+/// A pattern, as it was written: metadata may hold megabytes of them, so it is read as it is
+/// matched.
 #[derive(Debug, Clone)]
-pub(super) struct Glob(Vec<Component>);
-
-/// What is between two slashes.
-#[derive(Debug, Clone)]
-enum Component {
-    /// Without wildcards.
-    Literal(String),
-    Pattern(Vec<Token>),
-}
+pub(super) struct Glob(Box<str>);
 
 /// The steps that one lookup has left: who signs patterns must not make others wait.
 #[derive(Debug)]
@@ -38,23 +31,27 @@ impl Effort {
             Denial::LimitExceeded { what, limit: limits::TUF_GLOB_STEPS }
         })
     }
+
+    /// Looking a text through is quick.
+    fn spend_on(&self, text: &str) -> Result<(), Denial> {
+        self.spend(1 + text.len() as u64 / 64)
+    }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
+enum Token<'p> {
     Literal(char),
     One,
     Many,
-    /// Inclusive ranges, and whether the rest is meant.
+    /// Characters and inclusive ranges, and whether the rest is meant.
     Class {
-        ranges: Vec<(char, char)>,
+        members: &'p str,
         negated: bool,
     },
 }
 
 impl Glob {
     pub(super) fn new(pattern: &str) -> Self {
-        Self(pattern.split('/').map(Component::new).collect())
+        Self(pattern.into())
     }
 
     /// # Errors
@@ -73,11 +70,11 @@ impl Glob {
         components: impl Iterator<Item = Option<&'c str>>,
         effort: &Effort,
     ) -> Result<bool, Denial> {
-        let mut patterns = self.0.iter();
+        let mut patterns = self.0.split('/');
         for component in components {
             let Some(pattern) = patterns.next() else { return Ok(false) };
             if let Some(component) = component
-                && !pattern.matches(component, effort)?
+                && !matches(pattern, component, effort)?
             {
                 return Ok(false);
             }
@@ -88,137 +85,109 @@ impl Glob {
 
 impl fmt::Display for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, component) in self.0.iter().enumerate() {
-            f.write_str(if place == 0 { "" } else { "/" })?;
-            match component {
-                Component::Literal(text) => f.write_str(text)?,
-                Component::Pattern(tokens) => tokens.iter().try_for_each(|token| token.fmt(f))?,
-            }
-        }
-        Ok(())
+        f.write_str(&self.0)
     }
 }
 
-impl Component {
-    fn new(pattern: &str) -> Self {
-        let tokens = tokens(pattern);
-        match tokens.iter().all(|token| matches!(token, Token::Literal(_))) {
-            true => Self::Literal(pattern.to_owned()),
-            false => Self::Pattern(tokens),
-        }
-    }
-
-    fn matches(&self, text: &str, effort: &Effort) -> Result<bool, Denial> {
-        match self {
-            Self::Literal(literal) => {
-                effort.spend(1)?;
-                Ok(literal == text)
-            }
-            Self::Pattern(tokens) => matches(tokens, text, effort),
-        }
-    }
+/// The first token, and the pattern after it. `closing` is as [`class`] has it.
+fn token(pattern: &str, closing: usize) -> Option<(Token<'_>, &str)> {
+    let (first, rest) = split_first(pattern)?;
+    Some(match first {
+        '*' => (Token::Many, rest),
+        '?' => (Token::One, rest),
+        // Unclosed, it is itself.
+        '[' => class(rest, closing).unwrap_or((Token::Literal('['), rest)),
+        other => (Token::Literal(other), rest),
+    })
 }
 
-impl fmt::Display for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Literal(character) => f.write_char(*character),
-            Self::One => f.write_char('?'),
-            Self::Many => f.write_char('*'),
-            Self::Class { ranges, negated } => {
-                f.write_str(if *negated { "[!" } else { "[" })?;
-                for (first, last) in ranges {
-                    f.write_char(*first)?;
-                    if first != last {
-                        write!(f, "-{last}")?;
-                    }
-                }
-                f.write_char(']')
-            }
-        }
-    }
-}
-
-fn tokens(pattern: &str) -> Vec<Token> {
-    let characters: Vec<char> = pattern.chars().collect();
-    let mut tokens = Vec::new();
-    let mut at = 0;
-    while let Some(character) = characters.get(at) {
-        at += 1;
-        tokens.push(match character {
-            '*' => Token::Many,
-            '?' => Token::One,
-            '[' => match class(&characters[at..]) {
-                Some((token, length)) => {
-                    at += length;
-                    token
-                }
-                // Unclosed, it is itself.
-                None => Token::Literal('['),
-            },
-            other => Token::Literal(*other),
-        });
-    }
-    tokens
-}
-
-/// The class that begins after its `[`, and how many characters it takes with its `]`.
-fn class(rest: &[char]) -> Option<(Token, usize)> {
-    let negated = rest.first() == Some(&'!');
-    let start = usize::from(negated);
+/// The class that begins after its `[`, and the pattern after its `]`. The last `]` of all is
+/// `closing` bytes before the pattern's end: no class is looked for beyond it.
+fn class(rest: &str, closing: usize) -> Option<(Token<'_>, &str)> {
+    let (negated, members) = match rest.strip_prefix('!') {
+        Some(members) => (true, members),
+        None => (false, rest),
+    };
     // A `]` that comes first is a member.
-    let end = rest.iter().skip(start + 1).position(|character| *character == ']')? + start + 1;
-    let members = &rest[start..end];
-    let mut ranges = Vec::new();
-    let mut at = 0;
-    while at < members.len() {
-        let is_range = at + 2 < members.len() && members[at + 1] == '-';
-        let last = if is_range { at + 2 } else { at };
-        ranges.push((members[at], members[last]));
-        at = last + 1;
+    let (_, others) = split_first(members)?;
+    if others.len() < closing {
+        return None;
     }
-    Some((Token::Class { ranges, negated }, end + 1))
+    let (last, rest) = others.split_once(']')?;
+    let end = members.len() - others.len() + last.len();
+    Some((Token::Class { members: &members[..end], negated }, rest))
 }
 
-impl Token {
-    fn accepts(&self, character: char) -> bool {
-        match self {
+fn split_first(text: &str) -> Option<(char, &str)> {
+    let mut characters = text.chars();
+    characters.next().map(|first| (first, characters.as_str()))
+}
+
+impl Token<'_> {
+    fn accepts(&self, character: char, effort: &Effort) -> Result<bool, Denial> {
+        Ok(match self {
             Self::Literal(literal) => *literal == character,
             Self::One | Self::Many => true,
-            Self::Class { ranges, negated } => {
-                let within = |(first, last): &(char, char)| (*first..=*last).contains(&character);
-                ranges.iter().any(within) != *negated
+            Self::Class { members, negated } => {
+                effort.spend(members.len() as u64)?;
+                has(members, character) != *negated
             }
+        })
+    }
+}
+
+fn has(members: &str, character: char) -> bool {
+    let mut rest = members.chars();
+    while let Some(first) = rest.next() {
+        let mut ahead = rest.clone();
+        let last = match (ahead.next(), ahead.next()) {
+            (Some('-'), Some(last)) => {
+                rest = ahead;
+                last
+            }
+            _ => first,
+        };
+        if (first..=last).contains(&character) {
+            return true;
         }
     }
+    false
 }
 
 /// The last `*` takes one character more wherever the rest does not fit: at most the product of
 /// both lengths in steps.
-fn matches(pattern: &[Token], text: &str, effort: &Effort) -> Result<bool, Denial> {
-    let text: Vec<char> = text.chars().collect();
-    let (mut at, mut next) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    while next < text.len() {
+fn matches(pattern: &str, text: &str, effort: &Effort) -> Result<bool, Denial> {
+    effort.spend_on(pattern)?;
+    if !pattern.contains(['*', '?', '[']) {
+        return Ok(pattern == text);
+    }
+    let closing = pattern.rfind(']').map_or(usize::MAX, |at| pattern.len() - at);
+    let (mut pattern, mut text) = (pattern, text);
+    let mut retry: Option<(&str, &str)> = None;
+    while let Some((character, after)) = split_first(text) {
         effort.spend(1)?;
-        match pattern.get(at) {
-            Some(Token::Many) => {
-                retry = Some((at, next));
-                at += 1;
+        match token(pattern, closing) {
+            Some((Token::Many, rest)) => {
+                retry = Some((rest, text));
+                pattern = rest;
             }
-            Some(token) if token.accepts(text[next]) => {
-                at += 1;
-                next += 1;
+            Some((token, rest)) if token.accepts(character, effort)? => {
+                pattern = rest;
+                text = after;
             }
             _ => {
-                let Some((star, taken)) = retry else { return Ok(false) };
-                retry = Some((star, taken + 1));
-                at = star + 1;
-                next = taken + 1;
+                let Some((star, (_, after))) =
+                    retry.and_then(|(star, taken)| Some((star, split_first(taken)?)))
+                else {
+                    return Ok(false);
+                };
+                retry = Some((star, after));
+                pattern = star;
+                text = after;
             }
         }
     }
-    Ok(pattern[at..].iter().all(|token| *token == Token::Many))
+    Ok(pattern.bytes().all(|byte| byte == b'*'))
 }
 
 #[cfg(test)]
@@ -230,6 +199,12 @@ mod tests {
         for pattern in ["", "*", "a/*/b?c", "[abc]", "[!a-z0]x", "[", "a]b", "[]]", "ü//"] {
             assert_eq!(Glob::new(pattern).to_string(), pattern);
         }
+    }
+
+    #[test]
+    fn t9_a_pattern_takes_the_memory_of_its_text() {
+        let pattern = "a[b]*/?".repeat(1000);
+        assert_eq!(size_of_val(&*Glob::new(&pattern).0), pattern.len());
     }
 
     fn check(pattern: &str, matching: &[&str], others: &[&str]) {
@@ -263,6 +238,11 @@ mod tests {
         check("[]]", &["]"], &["[", ""]);
         check("[a", &["[a"], &["a"]);
         check("[a-]", &["a", "-"], &["b"]);
+        check("[!é-ö]x", &["ax", "-x"], &["öx", "x"]);
+        check("[!]]", &["a"], &["]"]);
+        check("[!]", &["[!]"], &["a"]);
+        check("a]b[c", &["a]b[c"], &["abc"]);
+        check("*[ab]]", &["xa]", "a]"], &["a", "]"]);
         check("", &[""], &["a"]);
         check("a", &["a"], &["", "A", "aa"]);
     }
@@ -291,5 +271,13 @@ mod tests {
                 !paths.matches("registry.example.com/payments/api/1", &effort).expect("in bounds")
             );
         }
+    }
+
+    #[test]
+    fn many_unclosed_classes_do_not_take_long() {
+        let pattern = "]*".to_owned() + &"[".repeat(1_000_000);
+        let name = "]".to_owned() + &"[".repeat(5_000);
+        let matched = Glob::new(&pattern).matches(&name, &Effort::default());
+        assert!(matched.is_ok_and(|matched| !matched));
     }
 }
