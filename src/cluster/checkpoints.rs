@@ -155,7 +155,7 @@ impl Checkpoints {
         memory: &Memory,
     ) -> Result<Memory, CheckpointError> {
         let name = object::name(place);
-        let raising = self.attempts(&name, place, loaded.resets, memory);
+        let raising = self.attempts(&name, place, loaded, memory);
         let raised = timeout(RAISE, raising).await.unwrap_or_else(|_| {
             let problem = format!("the API server did not answer within {} s", RAISE.as_secs());
             Err(CheckpointError::Write { name, problem })
@@ -170,12 +170,13 @@ impl Checkpoints {
         &self,
         name: &str,
         place: &Place,
-        resets: u64,
+        loaded: &Remembered,
         memory: &Memory,
     ) -> Result<Memory, CheckpointError> {
+        let resets = loaded.resets;
         let failed = |problem| CheckpointError::Write { name: name.to_owned(), problem };
         for _ in 0..ATTEMPTS {
-            let step = self.known().plan(name, place, resets, memory)?;
+            let step = self.known().plan(name, place, loaded, memory)?;
             let (written, before) = match step {
                 Step::Done(floors) => return Ok(floors),
                 Step::Create(spec) => (self.create(name, &spec).await, None),

@@ -166,7 +166,8 @@ impl MemoryStore {
             Store::Cluster(checkpoints) => Ok(checkpoints.raise(place, loaded, &memory).await?),
             Store::Local(local) => {
                 let (local, place) = (Arc::clone(local), place.clone());
-                blocking(move || local.raise(&place, memory)).await
+                let base = loaded.memory.clone();
+                blocking(move || local.raise(&place, &base, memory)).await
             }
         }
     }
@@ -208,13 +209,13 @@ impl Local {
     }
 
     /// Blocks, for a few seconds at most where another process holds the lock.
-    fn raise(&self, place: &Place, memory: Memory) -> Result<Memory, MemoryError> {
+    fn raise(&self, place: &Place, base: &Memory, memory: Memory) -> Result<Memory, MemoryError> {
         match self {
             Self::Process { memories, writer } => {
                 let _one_at_a_time = writer.lock();
                 let name = place.file_name();
                 let before = memories.get(&name).unwrap_or_default();
-                let merged = before.clone().merged(memory);
+                let merged = before.clone().raised(base, memory);
                 // A name that nothing was verified of takes no place from those that matter.
                 if merged != before {
                     memories.insert(name, merged.clone());
@@ -225,11 +226,11 @@ impl Local {
                 let path = folder.join(place.file_name());
                 // The file is always whole, so that nothing new needs no lock.
                 let before = read(&path, place)?;
-                if before.clone().merged(memory.clone()) == before {
+                if before.clone().raised(base, memory.clone()) == before {
                     return Ok(before);
                 }
                 let _one_at_a_time = lock(&path.with_extension("lock"))?;
-                let merged = read(&path, place)?.merged(memory);
+                let merged = read(&path, place)?.raised(base, memory);
                 write(&path, place, &merged).map_err(io_error(&path))?;
                 Ok(merged)
             }

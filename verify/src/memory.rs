@@ -37,6 +37,32 @@ pub struct Floor {
     pub keys: String,
 }
 
+impl Floor {
+    /// Whether `keys` lists those that signed this version, as TUF's floors do, and does not name
+    /// the keys that the role has.
+    fn is_of_signers(&self) -> bool {
+        self.keys.starts_with("sha256:")
+    }
+
+    /// Which of this and `new` counts, which an update made of `base`. Of two that do not know of
+    /// each other it is the higher: when its signers are not the role's keys any more, the next
+    /// update finds that out.
+    fn raised<'f>(&'f self, base: Option<&Self>, new: &'f Self) -> &'f Self {
+        let higher = if self.version < new.version { new } else { self };
+        let Some(base) = base.filter(|_| self.keys != new.keys) else { return higher };
+        let lowers = |side: &Self| side.keys != base.keys && side.version < base.version;
+        if new == base {
+            self
+        } else if self == base || (self.keys == base.keys && lowers(new)) {
+            new
+        } else if new.keys == base.keys && lowers(self) {
+            self
+        } else {
+            higher
+        }
+    }
+}
+
 impl Memory {
     /// What both have seen. Of two floors under different keys, the one that the newer delegating
     /// role gave counts: a floor falls only by a rotation that was verified.
@@ -53,6 +79,27 @@ impl Memory {
             Ordering::Equal | Ordering::Greater => self.root,
         };
         Self { root, roles }
+    }
+
+    /// What is remembered after an update that began with `base` and ended with `newer`, where
+    /// this is remembered by now.
+    ///
+    /// Where floors are of signers and not of a role's keys (TUF), a newer root with other signers
+    /// need not have rotated anything, so that [`Self::merged`] cannot tell. But the update held
+    /// what it verified to the floors that it began with: it may lower those, and only those.
+    #[must_use]
+    pub fn raised(self, base: &Self, newer: Self) -> Self {
+        let mut kept = Vec::new();
+        for (role, own) in &self.roles {
+            if let Some(new) = newer.roles.get(role).filter(|new| new.is_of_signers())
+                && own.is_of_signers()
+            {
+                kept.push((role.clone(), own.raised(base.roles.get(role), new).clone()));
+            }
+        }
+        let mut merged = self.merged(newer);
+        merged.roles.extend(kept);
+        merged
     }
 
     /// Takes note that a verified root or delegating role lists these keys for `role`. If its floor
@@ -150,6 +197,54 @@ mod tests {
         let low = memory(1, &[("targets/a", 1, "new")]);
         assert_eq!(high.clone().merged(low.clone()), high);
         assert_eq!(low.merged(high.clone()), high);
+    }
+
+    fn signed(root: u64, version: u64, signer: &str) -> Memory {
+        memory(root, &[("timestamp", version, &format!("sha256:{signer}"))])
+    }
+
+    #[test]
+    fn t8_another_signer_and_a_newer_root_are_no_rotation() {
+        let base = signed(1, 4, "a");
+        let (high, newer) = (signed(1, 9, "b"), signed(2, 5, "a"));
+        let both = signed(2, 9, "b");
+        assert_eq!(high.clone().raised(&base, newer.clone()), both);
+        assert_eq!(newer.raised(&base, high), both);
+        // Nor where nothing was remembered before.
+        let (high, newer) = (signed(1, 9, "b"), signed(2, 5, "a"));
+        assert_eq!(high.raised(&Memory::default(), newer), both);
+    }
+
+    #[test]
+    fn t4_what_an_update_began_with_it_may_lower() {
+        let (base, recovered) = (signed(1, 1000, "a"), signed(2, 5, "b"));
+        assert_eq!(base.clone().raised(&base, recovered.clone()), recovered);
+        // Also where the root alone was verified before.
+        let base = signed(2, 1000, "a");
+        assert_eq!(base.clone().raised(&base, recovered.clone()), recovered);
+        // Others' higher versions by the same signers meanwhile are as bad, in either order.
+        let (base, meanwhile) = (signed(1, 1000, "a"), signed(1, 1001, "a"));
+        assert_eq!(meanwhile.clone().raised(&base, recovered.clone()), recovered);
+        assert_eq!(recovered.clone().raised(&base, meanwhile), recovered);
+        // An update that verified nothing new does not bring them back.
+        assert_eq!(recovered.clone().raised(&base, base.clone()), recovered);
+        // Of two that recovered, the higher counts.
+        let other = signed(2, 6, "b");
+        assert_eq!(recovered.raised(&base, other.clone()), other);
+    }
+
+    #[test]
+    fn t8_one_signer_s_floor_never_falls() {
+        let (high, low) = (signed(1, 9, "a"), signed(2, 5, "a"));
+        assert_eq!(high.clone().raised(&high, low), signed(2, 9, "a"));
+    }
+
+    #[test]
+    fn t4_floors_of_a_roles_keys_fall_by_the_newer_root() {
+        let before = memory(1, &[("timestamp", 9, "old")]);
+        let rotated = memory(2, &[("timestamp", 1, "new")]);
+        assert_eq!(before.clone().raised(&Memory::default(), rotated.clone()), rotated);
+        assert_eq!(rotated.clone().raised(&Memory::default(), before), rotated);
     }
 
     proptest! {

@@ -67,13 +67,12 @@ impl Known {
     }
 
     /// Raises the floors of a place and says what is to be written then. The floors hold whether or
-    /// not it can be written: they only restrict. `resets` is from when the floors were loaded on
-    /// which `memory` rests.
+    /// not it can be written: they only restrict. `memory` rests on what was `loaded`.
     pub(super) fn plan(
         &mut self,
         name: &str,
         place: &Place,
-        resets: u64,
+        loaded: &Remembered,
         memory: &Memory,
     ) -> Result<Step, CheckpointError> {
         // Anyone can name repositories that nothing was ever verified of.
@@ -81,10 +80,10 @@ impl Known {
             return Ok(Step::Done(Memory::default()));
         }
         let entry = self.entries.entry(name.to_owned()).or_default();
-        if entry.resets != resets {
+        if entry.resets != loaded.resets {
             return Err(CheckpointError::Deleted { name: name.to_owned() });
         }
-        entry.raise(memory.clone());
+        entry.rebase(&loaded.memory, memory);
         entry.check(name, place)?;
         if entry.floors.roles.len() > CHECKPOINT_ROLES {
             return Err(CheckpointError::Roles { name: name.to_owned() });
@@ -207,6 +206,15 @@ impl Known {
 impl Entry {
     fn raise(&mut self, memory: Memory) {
         self.floors = std::mem::take(&mut self.floors).merged(memory);
+    }
+
+    /// Raises the floors to `memory`, which was verified on top of `base`: these, and what the API
+    /// server has, which may have been written without knowing of each other.
+    fn rebase(&mut self, base: &Memory, memory: &Memory) {
+        let stored = self.stored.as_ref().and_then(|stored| stored.read.spec.as_ref().ok());
+        let stored = stored.map(|spec| object::memory(spec).raised(base, memory.clone()));
+        self.floors = std::mem::take(&mut self.floors).raised(base, memory.clone());
+        stored.into_iter().for_each(|memory| self.raise(memory));
     }
 
     fn see(&mut self, stored: Stored) {

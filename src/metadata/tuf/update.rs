@@ -103,7 +103,7 @@ async fn over_mirrors(
     for (tried, (number, mirror)) in mirrors.in_turn().enumerate() {
         let until = share(deadline, mirrors.count() - tried);
         let (seen, updated) = attempt(mirror, begin, memory.clone(), until).await;
-        memory = memory.merged(seen);
+        memory = seen;
         match updated {
             Ok(repository) => {
                 let flaws = flaws(&repository);
@@ -140,10 +140,12 @@ async fn attempt(
     memory: Memory,
     deadline: Instant,
 ) -> (Memory, Result<Repository, Refusal>) {
-    let mut update = begin.update(memory);
+    let mut update = begin.update(memory.clone());
+    // That of the set at hand, where that is gone on with.
+    let base = update.memory().clone();
     let drive = Drive { mirror, name: begin.source, deadline, ahead: true };
     let driven = drive.run(&mut update, &mut |_, _| {}).await;
-    let memory = update.memory().clone();
+    let memory = memory.raised(&base, update.memory().clone());
     let repository = driven.and_then(|()| update.finish()).and_then(|repository| {
         if repository.bytes() > limits::TUF_REPOSITORY_BYTES {
             return Err(too_much().into());

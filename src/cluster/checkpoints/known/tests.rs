@@ -59,15 +59,15 @@ fn o8_names_that_nothing_was_verified_of_leave_nothing_behind() {
     let mut known = listed(Vec::new());
     for number in 0..100 {
         let name = format!("corp-notary-{number}");
-        let step = known.plan(&name, &place(), 0, &Memory::default());
+        let step = known.plan(&name, &place(), &Remembered::default(), &Memory::default());
         assert_eq!(step.expect("nothing to do"), Step::Done(Memory::default()));
     }
     assert!(known.entries.is_empty());
 }
 
 fn plan(known: &mut Known, timestamp: u64) -> Result<Step, CheckpointError> {
-    let resets = load(known).resets;
-    known.plan(&object::name(&place()), &place(), resets, &memory(1, timestamp))
+    let loaded = load(known);
+    known.plan(&object::name(&place()), &place(), &loaded, &memory(1, timestamp))
 }
 
 fn answered(known: &mut Known, (name, read): (String, Read)) -> bool {
@@ -122,7 +122,7 @@ fn t21_a_deletion_resets_however_it_is_seen() {
         assert_eq!(see(&mut known), std::slice::from_ref(&name), "{number}");
         assert_eq!(floor(&known), if number < 2 { 0 } else { 2 }, "{number}");
         // An update that began before does not bring the floors back.
-        let late = known.plan(&name, &place(), before.resets, &before.memory);
+        let late = known.plan(&name, &place(), &before, &before.memory);
         assert_eq!(late, Err(CheckpointError::Deleted { name: name.clone() }), "{number}");
         assert!(!known.answered(&name, before.resets, object("a", 4, 5).1));
         assert_eq!(floor(&known), if number < 2 { 0 } else { 2 }, "{number}");
@@ -206,7 +206,7 @@ fn t21_a_checkpoint_that_is_none_of_ours_refuses_its_repository_only() {
     let error = known.load(&name, &place()).expect_err("broken");
     let said = error.to_string();
     assert!(said.contains("missing field `root`") && said.contains("deleting it"), "{said}");
-    assert_eq!(known.plan(&name, &place(), 0, &memory(1, 6)), Err(error));
+    assert_eq!(known.plan(&name, &place(), &Remembered::default(), &memory(1, 6)), Err(error));
     let other = Place { repository: "registry.example.com/other".to_owned(), ..place() };
     assert!(known.load(&object::name(&other), &other).is_ok());
     // Mended: what was known before holds, and what was verified meanwhile.
@@ -234,10 +234,14 @@ fn roles_are_bounded() {
         let floor = Floor { version: 1, keys: "k".to_owned() };
         many.roles.insert(format!("targets/{number}"), floor);
     }
-    assert!(matches!(known.plan(&name, &place(), 0, &many), Ok(Step::Create(_))));
+    assert!(matches!(
+        known.plan(&name, &place(), &Remembered::default(), &many),
+        Ok(Step::Create(_))
+    ));
     let one_more = Floor { version: 1, keys: "k".to_owned() };
     many.roles.insert("targets/more".to_owned(), one_more);
-    let error = known.plan(&name, &place(), 0, &many).expect_err("one too many");
+    let error =
+        known.plan(&name, &place(), &Remembered::default(), &many).expect_err("one too many");
     assert_eq!(error, CheckpointError::Roles { name });
 }
 
@@ -255,13 +259,63 @@ fn t4_a_version_of_64_bits_is_kept_as_the_largest_integer_and_written_once() {
 fn t4_a_rotation_recovers_and_is_written() {
     let mut known = listed(vec![object("a", 1, u64::MAX)]);
     let rotated = memory(2, 1);
-    match known.plan(&object::name(&place()), &place(), 0, &rotated) {
+    match known.plan(&object::name(&place()), &place(), &Remembered::default(), &rotated) {
         Ok(Step::Change { spec, .. }) => assert_eq!(object::memory(&spec), rotated),
         other => panic!("{other:?}"),
     }
     // Someone who has not seen it changes nothing.
     known.take(Event::Apply(object("a", 2, u64::MAX)));
     assert_eq!(load(&known).memory, rotated);
+}
+
+/// As TUF's floors are: of who signed the version.
+fn signed(root: u64, version: u64, signer: &str) -> Memory {
+    let mut memory = memory(root, version);
+    let keys = format!("sha256:{signer}");
+    memory.roles.values_mut().for_each(|floor| floor.keys.clone_from(&keys));
+    memory
+}
+
+/// A replica that has begun with `base` and is at the end of an update when another has written
+/// `others`; what it writes then.
+fn written_after(base: &Memory, others: &Memory, own: &Memory) -> Memory {
+    let object = |version: u64, memory: &Memory| {
+        let (name, mut read) = object("a", version, 1);
+        read.spec = Ok(object::spec(&place(), memory).expect("something"));
+        (name, read)
+    };
+    let mut known = listed(vec![object(1, base)]);
+    let loaded = load(&known);
+    let plan = |known: &mut Known| {
+        known.plan(&object::name(&place()), &place(), &loaded, own).expect("planned")
+    };
+    assert!(matches!(plan(&mut known), Step::Change { .. }));
+    answered(&mut known, object(2, others));
+    match plan(&mut known) {
+        Step::Done(memory) => memory,
+        Step::Change { spec, .. } => object::memory(&spec),
+        Step::Create(spec) => panic!("{spec:?}"),
+    }
+}
+
+#[test]
+fn t8_another_replicas_floor_does_not_fall_by_a_root_that_rotates_nothing() {
+    let base = signed(1, 4, "a");
+    let (high, newer) = (signed(1, 9, "b"), signed(2, 5, "a"));
+    assert_eq!(written_after(&base, &high, &newer), signed(2, 9, "b"));
+    assert_eq!(written_after(&base, &newer, &high), signed(2, 9, "b"));
+}
+
+#[test]
+fn t4_signers_that_are_rotated_away_recover_also_beside_others() {
+    for root in [1, 2] {
+        let (base, recovered) = (signed(root, 1000, "a"), signed(2, 5, "b"));
+        assert_eq!(written_after(&base, &base, &recovered), recovered);
+        assert_eq!(written_after(&base, &signed(2, 6, "b"), &recovered), signed(2, 6, "b"));
+    }
+    let (base, meanwhile) = (signed(1, 1000, "a"), signed(1, 1001, "a"));
+    assert_eq!(written_after(&base, &meanwhile, &signed(2, 5, "b")), signed(2, 5, "b"));
+    assert_eq!(written_after(&base, &signed(2, 5, "b"), &meanwhile), signed(2, 5, "b"));
 }
 
 proptest! {
