@@ -1,9 +1,12 @@
-//! Regular files that others may have put there: opened without waiting, read up to a bound.
+//! Regular files that others may have put there: opened without waiting, read up to a bound; and
+//! locks.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
@@ -37,6 +40,33 @@ pub(crate) fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// How often a lock that another process holds is tried.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
+/// Holds a lock until the file is dropped, also against other processes; `None` where another one
+/// has held it for this time. Makes the file where there is none; what is no regular file, or is
+/// elsewhere, is not touched.
+///
+/// # Errors
+/// Where the file cannot be opened or locked.
+pub(crate) fn lock(path: &Path, time: Duration) -> io::Result<Option<File>> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    let flags = flags.bits().cast_signed();
+    let file = OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < time => thread::sleep(LOCK_RETRY),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +79,11 @@ mod tests {
         assert!(made.success());
         assert_eq!(open(&pipe).expect_err("a pipe").to_string(), "it is not a regular file");
         assert!(open(folder.path()).is_err());
+        assert!(lock(&pipe, Duration::ZERO).is_err());
+        let (link, elsewhere) = (folder.path().join("link"), folder.path().join("elsewhere"));
+        std::os::unix::fs::symlink(&elsewhere, &link).expect("a link");
+        assert!(lock(&link, Duration::ZERO).is_err());
+        assert!(!elsewhere.exists());
         std::fs::write(&file, "12345").expect("written");
         assert_eq!(read(&file, 5).expect("read"), b"12345");
         assert_eq!(read(&file, 4).expect_err("long").kind(), io::ErrorKind::FileTooLarge);

@@ -5,7 +5,7 @@ mod download;
 mod folder;
 mod show;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use countersign_verify::tuf::{Repository, unknown_keys};
@@ -100,11 +100,26 @@ async fn execute(args: &Args) -> Result<(), String> {
     }
 }
 
+/// Whether both are one folder, whatever leads there.
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
 async fn download(args: &Args, folder: &Folder) -> Result<(), String> {
     let url = needed(args.metadata_url.as_ref(), "--metadata-url URL")?;
     let targets_url = needed(args.target_base_url.as_ref(), "--target-base-url URL")?;
     let targets = needed(args.target_dir.as_ref(), "--target-dir DIR")?;
     needed(args.target_name.first(), "--target-name PATH")?;
+    if is_same(folder.path(), targets) {
+        return Err(format!(
+            "--target-dir: {} is --metadata-dir as well, where a target could take the place of \
+             what is trusted; name another folder",
+            targets.display()
+        ));
+    }
     let downloads = Downloads::new(targets_url, targets)?;
     let client = Client::new(folder, url)?;
     let mut repository = client.refresh().await?;

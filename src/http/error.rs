@@ -126,12 +126,13 @@ impl FetchError {
 }
 
 /// An URL as logs may hold it: its query could be a presigned signature, its user a password.
-pub(super) fn shown(url: &Url) -> String {
+pub(crate) fn shown(url: &Url) -> String {
     match url.host() {
         Some(host) => {
             let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
             format!("{}://{host}{port}{}", url.scheme(), url.path())
         }
+        None if url.scheme() == "file" => format!("file://{}", url.path()),
         None => format!("{}:...", url.scheme()),
     }
 }

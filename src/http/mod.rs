@@ -30,6 +30,7 @@ use url::{Host, Url};
 pub(crate) use address::is_loopback_literal;
 use address::{AddressRules, GuardedResolver, SystemResolver};
 use auth::Authorizer;
+pub(crate) use error::shown;
 pub use error::{EndpointError, FetchError};
 use exchange::{Body, Exchange, Reply, Transport};
 pub(crate) use roots::client_config as tls_client_config;
@@ -261,9 +262,8 @@ fn is_loopback(host: &Host<&str>) -> bool {
 }
 
 fn check_base(base: &Url, may_be_plain: fn(&Host<&str>) -> bool) -> Result<(), EndpointError> {
-    let invalid = |reason: &str| {
-        Err(EndpointError::Base { url: base.to_string(), reason: reason.to_owned() })
-    };
+    let invalid =
+        |reason: &str| Err(EndpointError::Base { url: shown(base), reason: reason.to_owned() });
     let Some(host) = base.host() else {
         return invalid("it names no host");
     };

@@ -1,12 +1,11 @@
 //! What is remembered of repositories: in the process, and in a state folder or in the cluster's
 //! TrustCheckpoints where there are any.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use countersign_verify::notary::Memory;
@@ -14,6 +13,7 @@ use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::checkpoints::{CheckpointError, Checkpoints};
+use crate::files;
 
 /// Repositories whose versions are remembered where there is no state folder.
 const REMEMBERED: u64 = 100_000;
@@ -23,9 +23,6 @@ const TRIAL: &str = ".lock";
 
 /// How long a lock is waited for. Writers hold one for the time of a small file's write.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How often a lock that another process holds is tried.
-const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// What is remembered is remembered of a repository in a source under a pin: another pin is
 /// another beginning.
@@ -245,20 +242,8 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> MemoryError {
 
 /// Held until dropped, also against other processes.
 fn lock(path: &Path) -> Result<File, MemoryError> {
-    let file = OpenOptions::new().create(true).append(true).open(path).map_err(io_error(path))?;
-    let begun = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_TIMEOUT => {
-                thread::sleep(LOCK_RETRY);
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(MemoryError::Locked { path: path.to_owned() });
-            }
-            Err(TryLockError::Error(error)) => return Err(io_error(path)(error)),
-        }
-    }
+    let held = files::lock(path, LOCK_TIMEOUT).map_err(io_error(path))?;
+    held.ok_or_else(|| MemoryError::Locked { path: path.to_owned() })
 }
 
 fn read(path: &Path, place: &Place) -> Result<Memory, MemoryError> {

@@ -203,3 +203,14 @@ fn a_folder_for_targets_that_is_not_there_is_said_before_anybody_is_asked() {
     client.download(&simulator, &["a"]).fails(&["--target-dir", "make it first"]);
     assert_eq!(simulator.asked(), [""; 0]);
 }
+
+#[test]
+fn t16_no_target_takes_the_place_of_what_is_trusted() {
+    let (simulator, client) = signing(&[("root.json", "a target")]);
+    fs::remove_dir(client.path("targets")).expect("removed");
+    let (metadata, targets) = (client.path("metadata"), client.path("targets"));
+    std::os::unix::fs::symlink(&metadata, &targets).expect("a link");
+    let root = client.kept("root");
+    client.download(&simulator, &["root.json"]).fails(&["--target-dir", "--metadata-dir"]);
+    assert_eq!(client.kept("root"), root);
+}

@@ -1,10 +1,10 @@
 //! The folder with what is trusted of one repository: one file a role, as it was received.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use countersign_verify::limits;
 use countersign_verify::tuf::{InitialRoot, file_name, role_name};
@@ -13,9 +13,6 @@ use crate::files;
 
 /// How long another process that uses the folder is waited for.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How often it is looked whether it is done.
-const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// The file that a process locks while it uses the folder.
 const LOCK: &str = ".lock";
@@ -127,27 +124,14 @@ impl Folder {
 
     /// Holds the folder until the file is dropped, also against other processes.
     pub(super) fn lock(&self) -> Result<File, String> {
-        let path = self.path.join(LOCK);
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        let file = file.map_err(|error| self.unusable(&error))?;
-        let begun = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_TIMEOUT => {
-                    std::thread::sleep(LOCK_RETRY);
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(format!(
-                        "{}: another process has been using this folder for {} s; try again when \
-                         it is done",
-                        self.path.display(),
-                        LOCK_TIMEOUT.as_secs()
-                    ));
-                }
-                Err(TryLockError::Error(error)) => return Err(self.unusable(&error)),
-            }
-        }
+        let lock = files::lock(&self.path.join(LOCK), LOCK_TIMEOUT);
+        lock.map_err(|error| self.unusable(&error))?.ok_or_else(|| {
+            format!(
+                "{}: another process has been using this folder for {} s; try again when it is done",
+                self.path.display(),
+                LOCK_TIMEOUT.as_secs()
+            )
+        })
     }
 
     fn file(&self, role: &str) -> PathBuf {

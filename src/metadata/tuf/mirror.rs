@@ -9,7 +9,7 @@ use url::Url;
 
 use super::reads::Reads;
 use crate::files;
-use crate::http::{Ask, Endpoint, EndpointConfig, EndpointError, FetchError};
+use crate::http::{Ask, Endpoint, EndpointConfig, EndpointError, FetchError, shown};
 
 /// One place that has a repository's files. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl Mirror {
     /// Where the URL is none of these, or the HTTP client cannot be made.
     pub fn plain(url: &Url) -> Result<Self, EndpointError> {
         let invalid = |reason: &str| {
-            let (url, reason) = (url.to_string(), reason.to_owned());
+            let (url, reason) = (shown(url), reason.to_owned());
             EndpointError::Base { url, reason }
         };
         if url.scheme() == "file" {
