@@ -20,6 +20,7 @@ mod repositories;
 mod review;
 mod stampede;
 mod start;
+mod tuf;
 mod verification;
 mod warm;
 mod world;
@@ -64,9 +65,13 @@ fn bench(words: &[String]) -> Outcome<bool> {
         ("start", start::measure),
         ("1,000 repositories", repositories::measure),
         ("warm reviews", warm::measure),
+        ("TUF", tuf::measure),
         ("overload", overload::measure),
     ];
-    let asked = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
+    let asked = |name: &str| {
+        let named = |word: &String| name.to_lowercase().contains(&word.to_lowercase());
+        words.is_empty() || words.iter().any(named)
+    };
     for (name, measure) in all.into_iter().filter(|(name, _)| asked(name)) {
         eprintln!("measuring {name}");
         measure(&world, &mut report)?;

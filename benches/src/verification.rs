@@ -42,7 +42,8 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-fn refused(refusal: Refusal) -> Failure {
+/// The failure of a bench whose own image is refused.
+pub(crate) fn refused(refusal: Refusal) -> Failure {
     Failure::new(format!("the signed image is refused: {refusal}"))
 }
 
@@ -78,7 +79,7 @@ fn verify(pin: &Pin, gun: &str, files: &Files, now: Timestamp) -> Result<Reposit
 }
 
 /// The processor time of this thread, in nanoseconds.
-fn thread_nanos() -> i64 {
+pub(crate) fn thread_nanos() -> i64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }

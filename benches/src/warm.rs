@@ -13,7 +13,7 @@ use crate::{machine, review};
 
 /// Rounds of everything in turn, many and short: what disturbs the machine for a while disturbs
 /// all alike.
-const ROUNDS: usize = 21;
+pub(crate) const ROUNDS: usize = 21;
 
 /// Connections that load a server, and requests a round.
 const LOADED: (usize, usize) = (16, 4_000);
@@ -27,7 +27,7 @@ const REST: Duration = Duration::from_secs(1);
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// A server under measurement, and one kind of review that it gets.
-struct Contender {
+pub(crate) struct Contender {
     name: &'static str,
     target: Target,
     pid: u32,
@@ -44,7 +44,8 @@ struct Round {
 }
 
 impl Contender {
-    fn new(name: &'static str, target: Target, pid: u32) -> Self {
+    /// No rounds yet.
+    pub(crate) fn new(name: &'static str, target: Target, pid: u32) -> Self {
         Self { name, target, pid, loaded: Vec::new(), alone: Vec::new() }
     }
 
@@ -64,14 +65,10 @@ impl Contender {
 /// Adds throughput, times and memory of warm reviews.
 pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     let near = &world.near;
-    let echo = Echo::start(&world.folder, &world.authority)?;
+    let (echo, echoed) = echo(world)?;
     let mut ten = world.countersign("ten", near, 10)?;
     let mut many = world.countersign("many", near, 10_000)?;
 
-    let digest = review::of(&near.by_digest());
-    let authority = world.authority.certificate();
-    let echoed = (echo.port, "/validate");
-    let echoed = Target::new(echoed, &digest, "AdmissionReview", authority, &world.folder)?;
     let by_digest = world.reviews(&ten, "/validate", &near.by_digest())?;
     let by_tag = world.reviews(&ten, "/mutate", &near.by_tag())?;
     let of_many = world.reviews(&many, "/validate", &near.by_digest())?;
@@ -91,10 +88,8 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     ];
     let mut many = Contender::new("of 10,000 policies", of_many, many);
     for _ in 0..ROUNDS {
-        for contender in http2.iter_mut().chain(&mut http1) {
-            contender.loaded.push(contender.round(LOADED)?);
-            contender.alone.push(contender.round(ALONE)?);
-        }
+        round(&mut http2)?;
+        round(&mut http1)?;
         many.loaded.push(many.round(LOADED)?);
     }
     thread::sleep(REST);
@@ -108,13 +103,33 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
+/// An echo, and what asks it for the bytes of a review.
+pub(crate) fn echo(world: &World) -> Outcome<(Echo, Target)> {
+    let echo = Echo::start(&world.folder, &world.authority)?;
+    let digest = review::of(&world.near.by_digest());
+    let authority = world.authority.certificate();
+    let at = (echo.port, "/validate");
+    let echoed = Target::new(at, &digest, "AdmissionReview", authority, &world.folder)?;
+    Ok((echo, echoed))
+}
+
+/// One round of each, loaded and alone.
+pub(crate) fn round(contenders: &mut [Contender]) -> Outcome<()> {
+    for contender in contenders {
+        contender.loaded.push(contender.round(LOADED)?);
+        contender.alone.push(contender.round(ALONE)?);
+    }
+    Ok(())
+}
+
 fn memory(report: &mut Report, name: &str, pid: u32, echo: u32) -> Outcome<()> {
     let mebibytes = |pid| Ok::<_, countersign_e2e::Failure>(usage::resident(pid)? as f64 / MIB);
     report.ratio(name, "MiB", &[(mebibytes(pid)?, mebibytes(echo)?)], Limit::AtMost(3.0));
     Ok(())
 }
 
-fn tell(report: &mut Report, protocol: &str, [echo, kinds @ ..]: &[Contender; 3]) {
+/// Adds the rows of all but the first, which is the echo.
+pub(crate) fn tell(report: &mut Report, protocol: &str, [echo, kinds @ ..]: &[Contender; 3]) {
     for kind in kinds {
         let name = |what: &str| format!("warm {}, {protocol}: {what}", kind.name);
         let loaded = |part| pairs(&kind.loaded, &echo.loaded, part);

@@ -70,6 +70,8 @@ pub(crate) struct World {
     pub(crate) registry: Registry,
     /// Its servers are beside us.
     pub(crate) near: Signed,
+    /// The manifest of every image here, which are the same.
+    pub(crate) manifest: Vec<u8>,
     /// Its servers are [`DISTANCE`] away.
     pub(crate) far: Signed,
     /// As `far`, on a Notary server that asks for tokens of a server as far away.
@@ -108,6 +110,7 @@ impl World {
         Ok(Self {
             folder: folder.to_owned(),
             near,
+            manifest: registry.manifest(&image)?,
             far,
             guarded,
             notary,
@@ -127,8 +130,26 @@ impl World {
         image: &Signed,
         count: usize,
     ) -> Outcome<Countersign> {
+        self.countersign_with(name, |policies| self.write_policies(policies, image, count))
+    }
+
+    /// Starts Countersign afresh, remembering nothing, with what `write` writes.
+    pub(crate) fn countersign_with(
+        &self,
+        name: &str,
+        write: impl FnOnce(&Policies) -> Outcome<()>,
+    ) -> Outcome<Countersign> {
         let folder = tempfile::Builder::new().prefix(name).tempdir_in(&self.folder)?.keep();
         let policies = Policies::new(&folder.join("policies"))?;
+        write(&policies)?;
+        let config = Config {
+            registry_certs: Some(self.registry.certs().to_owned()),
+            ..Config::new(policies.folder())
+        };
+        Countersign::start(&folder, &self.authority, &config)
+    }
+
+    fn write_policies(&self, policies: &Policies, image: &Signed, count: usize) -> Outcome<()> {
         let authority = self.authority.pem();
         let mut source =
             Source::new("notary", &image.notary, &authority).pin("bench", &image.name, &image.pin);
@@ -147,11 +168,7 @@ impl World {
         for (number, documents) in yaml.chunks(FILE_POLICIES).enumerate() {
             policies.write(&format!("policies-{number}"), &documents.join("---\n"))?;
         }
-        let config = Config {
-            registry_certs: Some(self.registry.certs().to_owned()),
-            ..Config::new(policies.folder())
-        };
-        Countersign::start(&folder, &self.authority, &config)
+        Ok(())
     }
 
     /// Reviews of a pod with `image`, sent to `path` of this Countersign; each has to be allowed.

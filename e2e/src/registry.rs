@@ -209,15 +209,18 @@ impl Registry {
     /// Makes a tag point at this image: what a push of another image under the tag does.
     pub fn tag(&self, image: &Image, tag: &str) -> Outcome<()> {
         let repository = image.name.split_once('/').context("an image without a registry")?.1;
-        let path = |reference: &str| format!("{repository}/manifests/{reference}");
-        let manifest = self
-            .send(
-                repository,
-                self.request(Method::GET, &path(&image.digest)).header(ACCEPT, image.media_type),
-            )?
-            .bytes()?;
-        let put = self.request(Method::PUT, &path(tag)).header(CONTENT_TYPE, image.media_type);
+        let manifest = self.manifest(image)?;
+        let path = format!("{repository}/manifests/{tag}");
+        let put = self.request(Method::PUT, &path).header(CONTENT_TYPE, image.media_type);
         self.send(repository, put.body(manifest)).map(drop)
+    }
+
+    /// The bytes of this image's manifest: what a TUF target lists.
+    pub fn manifest(&self, image: &Image) -> Outcome<Vec<u8>> {
+        let repository = image.name.split_once('/').context("an image without a registry")?.1;
+        let path = format!("{repository}/manifests/{}", image.digest);
+        let get = self.request(Method::GET, &path).header(ACCEPT, image.media_type);
+        Ok(self.send(repository, get)?.bytes()?.to_vec())
     }
 
     /// Every request answered so far, as `GET /v2/...`, in order.

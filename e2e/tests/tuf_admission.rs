@@ -9,11 +9,11 @@ use countersign_e2e::lab::{Lab, SOURCE};
 use countersign_e2e::process::{Finished, eventually};
 use countersign_e2e::registry::Image;
 use countersign_e2e::reviews::Verdict;
+use countersign_e2e::tuf::resources::{self, accepting, object};
 use countersign_e2e::tuf::{Delegation, Keys, Layout, Repository, Scheme, TufServer};
-use countersign_e2e::{Context, Outcome, http};
+use countersign_e2e::{Context, Outcome};
 use serde_json::{Value, json};
 
-const TUF: &str = "corp-tuf";
 const REPOSITORY: &str = "payments/api";
 
 fn denied(replica: &Countersign, image: &str, code: &str) -> Outcome<()> {
@@ -43,11 +43,8 @@ impl Signed {
     /// Pushes an image whose manifest nobody has signed.
     fn push(&self, tag: &str) -> Outcome<(Image, Vec<u8>)> {
         let image = self.lab.registry.push(REPOSITORY, tag, tag)?;
-        let (host, digest) = (self.lab.registry.host(), &image.digest);
-        let url = format!("https://{host}/v2/{REPOSITORY}/manifests/{digest}");
-        let client = http::client(self.lab.authority.certificate())?;
-        let asked = client.get(url).header("accept", "application/vnd.oci.image.manifest.v1+json");
-        Ok((image, asked.send()?.error_for_status()?.bytes()?.to_vec()))
+        let manifest = self.lab.registry.manifest(&image)?;
+        Ok((image, manifest))
     }
 
     fn target(&self, tag: &str) -> String {
@@ -63,28 +60,19 @@ impl Signed {
     }
 
     fn source(&self, reference: &Value) -> Value {
-        json!({
-            "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustSource",
-            "metadata": {"name": TUF},
-            "spec": {
-                "tuf": {"metadataURLs": [self.server.metadata_url()], "rootRef": reference},
-                "connection": {"caConfigMapRef": {"name": "tuf-ca", "key": "ca.crt"}},
-                "freshness": {"refreshAfterSeconds": 1, "refuseAfterSeconds": 86_400},
-            },
-        })
+        resources::source(&self.server.metadata_url(), reference)
     }
 
     fn authority_of_server(&self) -> Value {
-        object("ConfigMap", "tuf-ca", "data", "ca.crt", &self.lab.authority.pem())
+        resources::authority(&self.lab.authority.pem())
     }
 
     /// Trusts these authorities, by files; at least one has to have signed.
     fn trust(&self, authorities: &Value) -> Outcome<()> {
-        let root = String::from_utf8(self.tuf.initial_root()?).context("the root")?;
         let objects = [
             self.authority_of_server(),
-            object("ConfigMap", "tuf-root", "data", "root.json", &root),
-            self.source(&json!({"configMap": "tuf-root", "key": "root.json"})),
+            resources::root(&self.tuf, "1.root.json")?,
+            self.source(&resources::root_reference()),
             self.policy(authorities),
         ];
         let yaml: Vec<String> = objects.iter().map(ToString::to_string).collect();
@@ -92,26 +80,9 @@ impl Signed {
     }
 
     fn policy(&self, authorities: &Value) -> Value {
-        json!({
-            "apiVersion": "countersign.dev/v1alpha1", "kind": "TrustPolicy",
-            "metadata": {"name": "payments"},
-            "spec": {
-                "match": {"images": {"include": [format!("{}/**", self.lab.registry.host())]}},
-                "verify": {"minAuthorities": 1, "authorities": authorities},
-            },
-        })
+        let all = format!("{}/**", self.lab.registry.host());
+        resources::policy("payments", &all, authorities)
     }
-}
-
-fn object(kind: &str, name: &str, field: &str, key: &str, text: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}, field: {key: text}})
-}
-
-/// The authority that accepts what these roles have signed.
-fn accepting(roles: &[&str]) -> Value {
-    json!({"name": "archive", "sourceRef": {"name": TUF}, "tuf": {
-        "target": "{registry}/{repository}/{tag}", "acceptRoles": roles,
-    }})
 }
 
 #[test]
@@ -159,12 +130,9 @@ fn from_notary_to_tuf_both_are_good_for_a_time() -> Outcome<()> {
     let mut signed = Signed::start()?;
     let by_notary = signed.lab.trusted(REPOSITORY, "1.3")?;
     let by_tuf = signed.push_signed("1.4")?;
-    let notary = json!({
-        "name": "release-team", "sourceRef": {"name": SOURCE}, "notary": {"lookup": "Docker"},
-    });
     // One name, one policy: the lab's own goes.
     std::fs::remove_file(signed.lab.policies.folder().join("policy-payments.yaml"))?;
-    signed.trust(&json!([notary, accepting(&["*"])]))?;
+    signed.trust(&json!([resources::by_notary(SOURCE), accepting(&["*"])]))?;
     let replica = signed.lab.countersign("both")?;
     replica.pod(&by_notary.tagged("1.3"))?.0.admitted()?;
     replica.pod(&by_tuf.tagged("1.4"))?.0.admitted()?;
@@ -234,7 +202,7 @@ fn t8_the_root_is_followed_and_rollback_refused_after_every_replica_was_killed()
         cluster.apply(&secret)?.success().map(drop)
     };
     set("<html>")?;
-    let ready = || cluster.api_server.get(&["tsrc", TUF]);
+    let ready = || cluster.api_server.get(&["tsrc", resources::SOURCE]);
     let told = |it: &Value| it["status"].to_string().contains("is not an initial root");
     eventually("the reason in the status", ready, told)?;
     let other = Repository::create(&cluster.signed.lab.folder("other"), &Layout::default())?;

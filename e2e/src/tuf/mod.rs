@@ -22,6 +22,7 @@
 
 mod edit;
 mod programs;
+pub mod resources;
 mod server;
 mod tuftool;
 

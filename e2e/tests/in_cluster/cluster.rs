@@ -210,12 +210,18 @@ impl Drop for Told<'_> {
 
 /// Whether kubectl was refused by Countersign, with this code and all of these parts.
 pub(crate) fn refused(finished: &Finished, code: &str, parts: &[&str]) {
+    refused_by(POLICY, finished, code, parts);
+}
+
+/// As [`refused`], by the policy of this name.
+pub(crate) fn refused_by(policy: &str, finished: &Finished, code: &str, parts: &[&str]) {
     assert_ne!(finished.code, Some(0), "{finished}");
     let first = finished.stderr.lines().find(|line| line.contains("denied the request: "));
     let first = first.unwrap_or_default();
     let webhook = "admission webhook \"validate.countersign.dev\" denied the request: 1 of ";
     assert!(first.contains(webhook), "{finished}");
-    assert!(first.ends_with(&format!(" denied by TrustPolicy \"payments\": {code}")), "{finished}");
+    let last = format!(" denied by TrustPolicy \"{policy}\": {code}");
+    assert!(first.ends_with(&last), "{finished}");
     for part in parts {
         assert!(finished.stderr.contains(part), "no {part:?} in: {finished}");
     }

@@ -7,4 +7,5 @@ mod outages;
 mod policies;
 mod restart;
 mod steady;
+mod tuf;
 mod workloads;

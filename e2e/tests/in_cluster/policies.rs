@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Namespace, SOON, beside_others};
 
 /// How long after kubectl has returned a change may not hold yet.
-const HOLDS: Duration = Duration::from_secs(3);
+pub(crate) const HOLDS: Duration = Duration::from_secs(3);
 
 /// How many reviews in a row have to obey, once one does.
 const OBEY: usize = 20;
@@ -28,7 +28,12 @@ fn reason(namespace: &Namespace<'_>, image: &str) -> Outcome<String> {
 }
 
 /// Waits until pods are let in (an empty `code`) or refused with this code, and stay so.
-fn holds(namespace: &Namespace<'_>, image: &str, code: &str, within: Duration) -> Outcome<()> {
+pub(crate) fn holds(
+    namespace: &Namespace<'_>,
+    image: &str,
+    code: &str,
+    within: Duration,
+) -> Outcome<()> {
     let is = |reason: &str| {
         let first = reason.lines().next().unwrap_or_default();
         if code.is_empty() { first.is_empty() } else { first.ends_with(&format!(": {code}")) }

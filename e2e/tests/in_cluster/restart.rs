@@ -150,7 +150,7 @@ fn apply(cluster: &Cluster, namespace: &str, objects: &[Value]) -> Outcome<()> {
     })
 }
 
-fn available(cluster: &Cluster, namespace: &str, name: &str) -> Outcome<()> {
+pub(crate) fn available(cluster: &Cluster, namespace: &str, name: &str) -> Outcome<()> {
     let rollout = format!("deployment/{name}");
     let within = format!("--timeout={}s", BACK.as_secs());
     let status = ["rollout", "status", &rollout, "-n", namespace, &within];
@@ -173,7 +173,7 @@ fn scale(cluster: &Cluster, count: usize) -> Outcome<()> {
 }
 
 /// Replaces Countersign's pods by such as know nothing.
-fn new_replicas(cluster: &Cluster) -> Outcome<()> {
+pub(crate) fn new_replicas(cluster: &Cluster) -> Outcome<()> {
     let restart = ["rollout", "restart", "deployment/countersign", "-n", RELEASE];
     cluster.node.kubectl(&restart)?.success()?;
     available(cluster, RELEASE, "countersign")?;

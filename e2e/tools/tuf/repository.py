@@ -45,6 +45,7 @@ class Repository:
         self.touched = set()
         self.listing = None  # the roles that delegate, once signing begins
         self.former_root_keys = {}  # those that also have to sign a new root
+        self.bins = {}  # by parent: which bin a hash prefix belongs to
         if (self.metadata / "root.json").exists():
             self.roles["root"] = Metadata.from_file(self.metadata / "root.json")
             self.roles["timestamp"] = Metadata.from_file(self.metadata / "timestamp.json")
@@ -116,6 +117,9 @@ class Repository:
 
     def bin_of(self, parent, name):
         """The first role that this one delegates the name to."""
+        if parent in self.bins:  # python-tuf tries one bin after the other
+            by_prefix, digits = self.bins[parent]
+            return by_prefix[hashlib.sha256(name.encode()).hexdigest()[:digits]]
         return next(self.role(parent).delegations.get_roles_for_target(name))[0]
 
     def remove(self, role, name):
@@ -133,6 +137,9 @@ class Repository:
         for first in range(0, 16**digits, share):
             prefixes = [f"{n:0{digits}x}" for n in range(first, first + share)]
             bins.append((f"{prefix}{prefixes[0]}-{prefixes[-1]}", None, prefixes))
+        if self.role(parent).delegations is None:  # nothing comes before the bins
+            by_prefix = {each: name for name, _, prefixes in bins for each in prefixes}
+            self.bins[parent] = (by_prefix, digits)
         self.delegate_all(parent, bins, keys, threshold, False, expires)
 
     def delegate_all(self, parent, delegations, schemes, threshold, terminating, expires):
