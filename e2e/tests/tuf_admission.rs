@@ -175,8 +175,8 @@ impl Cluster {
     fn checkpoint(&self) -> Outcome<Value> {
         let all = self.api_server.get(&["tcp"])?;
         let mut items = all["items"].as_array().into_iter().flatten();
-        let found = items.find(|it| it["spec"]["source"] == TUF).cloned();
-        assert!(items.all(|it| it["spec"]["source"] != TUF), "another one: {all}");
+        let found = items.find(|it| it["spec"]["source"] == resources::SOURCE).cloned();
+        assert!(items.all(|it| it["spec"]["source"] != resources::SOURCE), "another one: {all}");
         found.context("no checkpoint")
     }
 }
