@@ -52,8 +52,8 @@ fn a_lock_is_waited_for() {
     let store = Local::in_folder(folder.path()).expect("a store");
     let place = place("registry.example.com/a");
     let held = hold(&folder.path().join(place.file_name()).with_extension("lock"));
-    let later = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(200));
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
         drop(held);
     });
     store.raise(&place, &Memory::default(), memory(1)).expect("let go of in time");
