@@ -78,26 +78,33 @@ async fn t12_unverified_targets_are_read_up_to_a_bound_and_then_as_long_as_liste
 }
 
 #[tokio::test]
-async fn o6_k10_updates_that_run_and_wait_are_bounded_and_no_host_keeps_all() {
+async fn o6_k10_updates_that_run_and_wait_are_bounded_and_no_host_or_namespace_keeps_all() {
     let server = Server::start().await;
     server.hold();
     let repo = sound();
     let repositories = in_process();
-    for number in 0..512 {
+    let begin = |namespace: &'static str, number: usize| {
         let live = live(&server, &format!("{GUN}/{number}"), &repo.pin(), MINUTE);
         let repositories = repositories.clone();
-        tokio::spawn(async move { repositories.update(&live, "payments").await });
-    }
+        tokio::spawn(async move { repositories.update(&live, namespace).await });
+    };
     // Five files each: root, timestamp, snapshot, targets and targets/releases.
-    while server.asked().len() < 16 * 5 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let asked = async |updates: usize| {
+        while server.asked().len() < updates * 5 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // A host alone has half of the 32 turns and of the 1,024 places, a namespace half of those.
+    (0..256).for_each(|number| begin("payments", number));
+    asked(8).await;
     let one_more = live(&server, GUN, &repo.pin(), MINUTE);
     let answer =
         tokio::time::timeout(Duration::from_secs(1), repositories.update(&one_more, "payments"));
     let refusal = answer.await.expect("at once").expect_err("no place");
     assert_eq!(refusal, Refusal::from(Unavailable::Overloaded));
-    assert_eq!(server.asked().len(), 16 * 5);
+    assert_eq!(server.asked().len(), 8 * 5);
+    begin("another", 256);
+    asked(9).await;
     let other = Server::start().await;
     other.serve(GUN, &repo.seal());
     let mut elsewhere = live(&other, GUN, &repo.pin(), MINUTE);
