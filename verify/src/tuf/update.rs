@@ -92,13 +92,18 @@ enum Stage {
 impl Update {
     /// Starts at the initial root, at `now`.
     pub fn new(initial: &InitialRoot, memory: Memory, now: Timestamp) -> Self {
+        Self::bare(initial.anchor(), Arc::clone(&initial.root), memory, now)
+    }
+
+    /// With a root, and nothing else yet.
+    fn bare(anchor: String, root: Arc<Signed<Root>>, memory: Memory, now: Timestamp) -> Self {
         Self {
-            anchor: initial.anchor(),
+            anchor,
             memory,
             now,
             max_delegations: limits::DELEGATIONS,
             stage: Stage::Root,
-            root: Arc::clone(&initial.root),
+            root,
             rotations: 0,
             timestamp: None,
             snapshot: None,
@@ -132,24 +137,14 @@ impl Update {
     pub fn within(repository: &Repository, now: Timestamp) -> Self {
         let Repository { anchor, root, timestamp, snapshot, tree, memory, max_delegations } =
             repository.clone();
-        // What could not be had is asked for again.
-        let tree = tree.without_unavailable();
         Self {
-            anchor,
-            memory,
-            now,
             max_delegations,
             stage: Stage::Roles,
-            root,
-            rotations: 0,
             timestamp: Some(timestamp),
             snapshot: Some(snapshot),
-            tree,
-            pending: Vec::new(),
-            queries: Vec::new(),
-            names: Vec::new(),
-            old: Old::default(),
-            kept: BTreeMap::new(),
+            // What could not be had is asked for again.
+            tree: tree.without_unavailable(),
+            ..Self::bare(anchor, root, memory, now)
         }
     }
 
