@@ -170,9 +170,9 @@ impl Reviewer {
     /// Puts new policies and sources in place. Reviews under way keep the ones they began with. What
     /// was read from sources that are gone, or are others now, is dropped.
     pub fn replace(&self, snapshot: Snapshot) {
-        let sources = snapshot.sources.values().map(|source| source.fingerprint).collect();
-        self.snapshot.store(Arc::new(snapshot));
-        self.repositories.retain(&sources);
+        let snapshot = Arc::new(snapshot);
+        self.snapshot.store(Arc::clone(&snapshot));
+        self.repositories.retain(&snapshot.sources);
     }
 
     /// The policies and sources of the moment.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use countersign_verify::image::{Digest, Reference};
 use countersign_verify::tuf;
 use jiff::Timestamp;
+use url::Url;
 
 use super::Repository;
-use crate::api::Source;
+use crate::api::{Source, SourceKind};
 
 /// The repository of a TUF source: there is one, for all images.
 const WHOLE: &str = "*";
@@ -35,9 +36,12 @@ pub struct Want {
     pub reference: Reference,
 }
 
-/// The source's fingerprint, so that a set that was read through another URL, CA or pin never
-/// answers for it; and the repository.
+/// The source's fingerprint, so that what is asked through another URL, CA or pin is asked anew; and
+/// the repository.
 pub(super) type Key = ([u8; 32], String);
+
+/// The source's name and the repository: a set outlives a change of how its source is read.
+pub(super) type SetKey = (String, String);
 
 impl Live {
     /// A Notary server's repository.
@@ -52,6 +56,34 @@ impl Live {
 
     pub(super) fn key(&self) -> Key {
         (self.source.fingerprint, self.repository.clone())
+    }
+
+    pub(super) fn set_key(&self) -> SetKey {
+        (self.source.name.clone(), self.repository.clone())
+    }
+
+    /// Whether what was verified of the repository in this source holds in `source` too: it begins
+    /// with the same pin at the same server, or with the same initial root. How we connect and log
+    /// in says nothing of what is signed.
+    pub(super) fn holds_in(&self, source: &Arc<Source>) -> bool {
+        if Arc::ptr_eq(&self.source, source) || self.source.fingerprint == source.fingerprint {
+            return true;
+        }
+        let here = self.beginning(&self.source);
+        here.is_some() && here == self.beginning(source)
+    }
+
+    /// What the repository's trust begins with in a source, and where: a pin at a server, or an
+    /// initial root, of which all mirrors are alike. `None` where there is none.
+    fn beginning<'s>(&self, source: &'s Source) -> Option<(String, Option<&'s Url>, usize)> {
+        match &source.kind {
+            SourceKind::Notary { url, pins } => {
+                Some((pins.find(&self.repository).ok()?.anchor(), Some(url), 0))
+            }
+            SourceKind::Tuf { initial, max_delegations, .. } => {
+                Some((initial.as_ref()?.anchor(), None, *max_delegations))
+            }
+        }
     }
 
     /// Whether everything that is needed of it is loaded.

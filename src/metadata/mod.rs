@@ -11,20 +11,23 @@ mod refresh;
 mod repository;
 mod servers;
 mod set;
+mod sets;
 mod span;
 pub mod tuf;
 mod update;
 mod wants;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use countersign_verify::outcome::{Refusal, Unavailable};
 use moka::sync::Cache;
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, Span};
 
+use crate::api::Source;
 use crate::clock::Clock;
 use crate::singleflight::SingleFlight;
 use crate::telemetry::{Asker, Cached, Measures, computing};
@@ -32,7 +35,7 @@ use crate::telemetry::{Asker, Cached, Measures, computing};
 use figures::Counts;
 pub use figures::{Expiry, Figures, OfSource, RoleKind};
 use gate::Gate;
-use live::Key;
+use live::{Key, SetKey};
 pub use live::{Live, Want};
 pub use memory::{MemoryError, MemoryStore};
 pub(crate) use memory::{Place, Remembered};
@@ -53,8 +56,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// that is back, or a repository that has been signed, is seen within it.
 const NEGATIVE_LIFE: Duration = Duration::from_secs(1);
 
-/// Refusals that are given again.
-const ANSWERS: u64 = 10_000;
+/// Memory for the answers that are given again, in bytes. Most are refusals; what lacks a role for
+/// the moment is a whole repository.
+const ANSWERS_BYTES: u64 = 16 << 20;
+
+/// What a refusal takes of it, roughly: its texts are bounded.
+const REFUSAL_BYTES: u32 = 1 << 10;
 
 /// Memory for the sets at hand, in bytes, where nothing else is configured. A repository has
 /// kilobytes, so these are thousands.
@@ -69,11 +76,24 @@ pub struct Repositories {
     shared: Arc<Shared>,
 }
 
+/// What an update was begun for, and its answer to that.
+type Flown = (Arc<Live>, Result<Arc<Repository>, Refusal>);
+
+/// When an update ended that made no set, and in what.
+type Answer = (Instant, Result<Arc<Repository>, Refusal>);
+
 struct Shared {
-    sets: Cache<Key, Arc<Set>>,
-    /// Of updates that made no set.
-    answers: Cache<Key, (Instant, Result<Arc<Repository>, Refusal>)>,
-    flights: SingleFlight<Key, Result<Arc<Repository>, Refusal>>,
+    sets: Cache<SetKey, Arc<Set>>,
+    answers: Cache<Key, Answer>,
+    /// When an update of a source last found no evidence, until one finds some.
+    outages: Cache<[u8; 32], Instant>,
+    /// The sources there are, where that was said: what is read of others is not kept.
+    sources: ArcSwapOption<BTreeMap<String, Arc<Source>>>,
+    /// By namespace too, so that nobody waits for another's turn.
+    waiting: SingleFlight<(SetKey, String), Flown>,
+    /// Of one repository there is one update at a time, however often its source changes: what each
+    /// puts in place is newer than what was there.
+    flights: SingleFlight<SetKey, Flown>,
     /// What the next updates load.
     wants: Wants,
     servers: Cache<[u8; 32], Servers>,
@@ -102,10 +122,13 @@ impl Repositories {
         clock: Arc<Clock>,
         measures: Measures,
     ) -> Self {
-        let weight = |_: &Key, set: &Arc<Set>| set.weight();
+        let weight = |_: &SetKey, set: &Arc<Set>| set.weight();
         let shared = Shared {
             sets: Cache::builder().max_capacity(bytes).weigher(weight).build(),
-            answers: Cache::new(ANSWERS),
+            answers: answers(),
+            outages: Cache::new(SERVERS),
+            sources: ArcSwapOption::empty(),
+            waiting: SingleFlight::default(),
             flights: SingleFlight::default(),
             wants: Wants::default(),
             servers: Cache::new(SERVERS),
@@ -122,7 +145,7 @@ impl Repositories {
     /// had anew at the moment, and has everything that is needed of it. No I/O. Whoever asks keeps
     /// it fresh.
     pub fn current(&self, live: &Live) -> Option<Arc<Repository>> {
-        let set = self.shared.sets.get(&live.key());
+        let set = self.shared.at_hand(live);
         let now = Instant::now();
         let current = set.and_then(|set| {
             set.attention.is_paid(&live.source, now);
@@ -145,31 +168,19 @@ impl Repositories {
                 return answer;
             }
             self.shared.wants.add(&live.key(), namespace, &live.wants);
-            let repository = self.one_update(live, namespace).await?;
-            // An update that had begun before we asked did not load what we need.
-            if live.is_met_by(&repository, self.shared.clock.now()) {
-                return Ok(repository);
+            let update = self.shared.begun_or_joined(live, namespace);
+            let flown = match self.without_update(live) {
+                None => update.await?,
+                Some(_) => match timeout(self.shared.patience(live), update).await {
+                    Ok(flown) => flown?,
+                    Err(_) => return self.shared.excused(live),
+                },
+            };
+            if let Some(answer) = self.shared.answer_of(flown, live) {
+                return answer;
             }
         }
         Err(unavailable(live, &"its roles could not be loaded in time").into())
-    }
-
-    async fn one_update(&self, live: &Live, namespace: &str) -> Result<Arc<Repository>, Refusal> {
-        let shared = Arc::clone(&self.shared);
-        let (wanted, namespace, asker) = (live.clone(), namespace.to_owned(), Asker::current());
-        let update = move || async move {
-            let span = asker.asks(span::update(&wanted, false));
-            shared.asked(&wanted, &namespace).instrument(span).await
-        };
-        let update = self.shared.flights.run(live.key(), update);
-        let done = match self.without_update(live) {
-            None => update.await,
-            Some(_) => match timeout(PATIENCE, update).await {
-                Ok(done) => done,
-                Err(_) => return self.shared.excused(live),
-            },
-        };
-        done.unwrap_or_else(|stopped| Err(unavailable(live, &stopped).into()))
     }
 
     /// What is to be answered if no update ends in time: the set at hand, or that it is too old;
@@ -178,12 +189,10 @@ impl Repositories {
         self.shared.without_update(live)
     }
 
-    /// Drops the sets of all sources but these, and stops refreshing them.
-    pub fn retain(&self, fingerprints: &BTreeSet<[u8; 32]>) {
-        let gone = |key: &Key| !fingerprints.contains(&key.0);
-        let keys = self.shared.sets.iter().map(|(key, _)| key).filter(|key| gone(key));
-        keys.for_each(|key| self.shared.sets.invalidate(&*key));
-        self.shared.wants.retain(|key| !gone(key));
+    /// Keeps the sets that hold in these sources, by their names, and refreshes them as these say;
+    /// drops all others, and every connection to others.
+    pub fn retain(&self, sources: &BTreeMap<String, Arc<Source>>) {
+        self.shared.retain(sources);
     }
 
     /// How the sets at hand are.
@@ -200,6 +209,19 @@ impl Repositories {
     pub fn measures(&self) -> &Measures {
         &self.shared.measures
     }
+}
+
+fn answers() -> Cache<Key, Answer> {
+    let weight = |_: &Key, (_, answer): &Answer| match answer {
+        Ok(repository) => set::footprint(repository),
+        Err(_) => REFUSAL_BYTES,
+    };
+    Cache::builder()
+        .max_capacity(ANSWERS_BYTES)
+        .weigher(weight)
+        // None is given again for nearly as long.
+        .time_to_live(UPDATE_TIMEOUT)
+        .build()
 }
 
 fn unavailable(live: &Live, cause: &dyn std::fmt::Display) -> Unavailable {

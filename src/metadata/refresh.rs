@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tracing::Instrument as _;
 
 use super::set::{Attention, Set};
-use super::{Key, Live, Shared, span};
+use super::{Live, SetKey, Shared, span};
 
 /// A refresh begins at 60% to 90% of `refreshAfterSeconds`: sets that were read together spread,
 /// and the update has a tenth of the time to end in before a review would have to wait for it.
@@ -25,7 +25,7 @@ pub(super) const LONGEST_BACK_OFF: Duration = Duration::from_secs(16);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Looks after the sets of one repository for as long as they are at hand.
-pub(super) async fn keep(shared: Weak<Shared>, key: Key, attention: Weak<Attention>) {
+pub(super) async fn keep(shared: Weak<Shared>, key: SetKey, attention: Weak<Attention>) {
     let Some(mut pause) = first_pause(&shared, &key) else { return };
     loop {
         sleep(pause).await;
@@ -36,44 +36,50 @@ pub(super) async fn keep(shared: Weak<Shared>, key: Key, attention: Weak<Attenti
     }
 }
 
-fn first_pause(shared: &Weak<Shared>, key: &Key) -> Option<Duration> {
+fn first_pause(shared: &Weak<Shared>, key: &SetKey) -> Option<Duration> {
     let shared = shared.upgrade()?;
     Some(pause(&shared, &*shared.sets.get(key)?))
 }
 
 /// Refreshes the set if it is in use, and tells when to look again; `None` where it has gone.
-async fn turn(shared: &Weak<Shared>, key: &Key, attention: &Weak<Attention>) -> Option<Duration> {
-    let shared = shared.upgrade()?;
-    let ours = |set: &Arc<Set>| std::ptr::eq(Arc::as_ptr(&set.attention), attention.as_ptr());
-    let set = shared.sets.get(key).filter(ours)?;
+async fn turn(
+    shared: &Weak<Shared>,
+    key: &SetKey,
+    attention: &Weak<Attention>,
+) -> Option<Duration> {
+    let (shared, attention) = (shared.upgrade()?, attention.upgrade()?);
     let now = Instant::now();
-    if set.attention.is_in_use(now) {
-        refresh(&shared, key, &set).await;
-    } else if set.age(now) >= set.attention.source().refuse_after {
-        // Nothing that it could answer any more.
+    if attention.is_over(now) {
         shared.sets.invalidate(key);
         return None;
-    } else {
-        return Some(spread(set.attention.source().refresh_after));
     }
+    if !attention.is_in_use(now) {
+        // To look at the set itself would count as use: what nobody asks for is to leave first.
+        return shared.sets.contains_key(key).then(|| spread(attention.source().refresh_after));
+    }
+    let ours = |set: &Arc<Set>| Arc::ptr_eq(&set.attention, &attention);
+    let set = shared.sets.get(key).filter(ours)?;
+    refresh(&shared, &set).await;
     let set = shared.sets.get(key).filter(ours)?;
     Some(pause(&shared, &set))
 }
 
-async fn refresh(shared: &Arc<Shared>, key: &Key, set: &Set) {
+async fn refresh(shared: &Arc<Shared>, set: &Set) {
     let live = Live { source: set.attention.source(), ..set.live.clone() };
     let Some(turn) = shared.gate.enter_background(&live.source.host()).await else { return };
+    let (key, live) = (live.set_key(), Arc::new(live));
     let (seen, whole) = (set.complete, Arc::clone(shared));
     let update = move || async move {
         let _turn = turn;
         // A review may have been faster.
-        match whole.sets.get(&live.key()) {
+        let done = match whole.at_hand(&live) {
             Some(set) if set.complete != seen => Ok(Arc::clone(&set.repository)),
             _ => whole.renew(&live, false).instrument(span::update(&live, true)).await,
-        }
+        };
+        (live, done)
     };
     // The update tells in the log how it ended.
-    let _ = shared.flights.run(key.clone(), update).await;
+    let _ = shared.flights.run(key, update).await;
 }
 
 /// Until the next refresh: before the set is due, and where it expires earlier, then. A source that

@@ -101,8 +101,7 @@ impl Set {
 
     /// The memory that it takes, roughly, in bytes.
     pub(super) fn weight(&self) -> u32 {
-        let bytes = OVERHEAD_BYTES + FOOTPRINT.saturating_mul(self.repository.bytes());
-        u32::try_from(bytes).unwrap_or(u32::MAX)
+        footprint(&self.repository)
     }
 
     pub(super) fn age(&self, now: Instant) -> Duration {
@@ -164,6 +163,12 @@ impl Set {
     }
 }
 
+/// The memory that a repository takes as a set, roughly, in bytes.
+pub(super) fn footprint(repository: &Repository) -> u32 {
+    let bytes = FOOTPRINT.saturating_mul(repository.bytes()).saturating_add(OVERHEAD_BYTES);
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
 fn expiries(repository: &Repository) -> Vec<(String, Timestamp)> {
     let roles = repository.roles().into_iter();
     roles.filter_map(|role| Some((role.name, role.state.ok()?.expires))).collect()
@@ -183,13 +188,28 @@ impl Attention {
     pub(super) fn is_paid(&self, source: &Arc<Source>, now: Instant) {
         self.used.store(millis(now.saturating_duration_since(self.begun)), Ordering::Relaxed);
         if !Arc::ptr_eq(&self.source.load(), source) {
-            self.source.store(Arc::clone(source));
+            self.goes_on_in(source);
         }
     }
 
     pub(super) fn is_in_use(&self, now: Instant) -> bool {
+        self.unused_for(now) < IN_USE
+    }
+
+    /// Whether nobody has asked for so long that the last refresh, which was made for somebody, is
+    /// too old to answer.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.unused_for(now) >= IN_USE + self.source.load().refuse_after
+    }
+
+    fn unused_for(&self, now: Instant) -> Duration {
         let used = self.begun + Duration::from_millis(self.used.load(Ordering::Relaxed));
-        now.saturating_duration_since(used) < IN_USE
+        now.saturating_duration_since(used)
+    }
+
+    /// It goes on in another version of its source.
+    pub(super) fn goes_on_in(&self, source: &Arc<Source>) {
+        self.source.store(Arc::clone(source));
     }
 
     pub(super) fn source(&self) -> Arc<Source> {

@@ -4,6 +4,7 @@ use countersign_verify::memory::Memory;
 use countersign_verify::notary::Pin;
 use countersign_verify::tuf::InitialRoot;
 
+use super::refresh::LONGEST_BACK_OFF;
 use super::*;
 use crate::api::SourceKind;
 
@@ -82,14 +83,6 @@ impl<'a> Anchor<'a> {
 }
 
 impl Shared {
-    pub(super) fn without_update(&self, live: &Live) -> Option<Result<Arc<Repository>, Refusal>> {
-        let (set, time) = (self.sets.get(&live.key())?, self.clock.now());
-        if !live.is_met_by(&set.repository, time) {
-            return None;
-        }
-        set.without_update(&live.source, Instant::now(), time)
-    }
-
     /// The answer of an update that has just failed.
     pub(super) fn answered(&self, live: &Live) -> Option<Result<Arc<Repository>, Refusal>> {
         let (since, answer) = self.answers.get(&live.key())?;
@@ -100,34 +93,85 @@ impl Shared {
 
     /// What is answered where an update takes long; who asks next does not wait for it again.
     pub(super) fn excused(&self, live: &Live) -> Result<Arc<Repository>, Refusal> {
-        if let Some(set) = self.sets.get(&live.key()) {
+        if let Some(set) = self.at_hand(live) {
             set.excuse(Instant::now(), UPDATE_TIMEOUT);
         }
         self.without_update(live).unwrap_or(Err(Unavailable::DeadlineExceeded.into()))
     }
 
-    /// An update that a review waits for.
-    pub(super) async fn asked(
+    /// How long a review waits for the refresh of a set that could answer without it: not at all
+    /// where the source fails, for as long as the background may leave it alone.
+    pub(super) fn patience(&self, live: &Live) -> Duration {
+        let fails = |since: Instant| since.elapsed() < LONGEST_BACK_OFF + UPDATE_TIMEOUT;
+        let fails = self.outages.get(&live.source.fingerprint).is_some_and(fails);
+        if fails { Duration::ZERO } else { PATIENCE }
+    }
+
+    /// The next update that a namespace's turn at the host comes to: one of its own, or the one
+    /// that is under way by then.
+    pub(super) async fn begun_or_joined(
         self: &Arc<Self>,
         live: &Live,
         namespace: &str,
-    ) -> Result<Arc<Repository>, Refusal> {
-        // Whoever asked just after the last update ended finds its result.
-        if let Some(set) = self.sets.get(&live.key())
-            && self.is_current(live, &set)
-            && live.is_met_by(&set.repository, self.clock.now())
-        {
-            return Ok(Arc::clone(&set.repository));
-        }
+    ) -> Result<Flown, Refusal> {
+        let (shared, asked, asker) = (Arc::clone(self), Arc::new(live.clone()), Asker::current());
+        let owned = namespace.to_owned();
+        let wait = move || async move {
+            let flown = shared.in_turn(Arc::clone(&asked), &owned, asker).await;
+            flown.unwrap_or_else(|refusal| (asked, Err(refusal)))
+        };
+        let done = self.waiting.run((live.set_key(), namespace.to_owned()), wait).await;
+        done.map_err(|stopped| unavailable(live, &stopped).into())
+    }
+
+    async fn in_turn(
+        self: &Arc<Self>,
+        live: Arc<Live>,
+        namespace: &str,
+        asker: Asker,
+    ) -> Result<Flown, Refusal> {
         let host = live.source.host();
         let waited = timeout(UPDATE_TIMEOUT, self.gate.enter(&host, namespace)).await;
-        match waited.unwrap_or(Err(Unavailable::Overloaded)) {
-            Ok(_turn) => {
-                let set = self.sets.get(&live.key());
-                let within = set.is_some_and(|set| self.is_current(live, &set));
-                self.renew(live, within).await
+        let _turn = match waited.unwrap_or(Err(Unavailable::Overloaded)) {
+            Ok(turn) => turn,
+            Err(overloaded) => {
+                let older = self.without_update(&live).unwrap_or(Err(overloaded.into()));
+                return Ok((live, older));
             }
-            Err(overloaded) => self.without_update(live).unwrap_or(Err(overloaded.into())),
+        };
+        let (shared, asked) = (Arc::clone(self), Arc::clone(&live));
+        let update = move || async move {
+            let set = shared.at_hand(&asked);
+            let current = set.filter(|set| shared.is_current(&asked, set));
+            // Whoever asked just after the last update ended finds its result.
+            if let Some(set) = &current
+                && asked.is_met_by(&set.repository, shared.clock.now())
+            {
+                return (asked, Ok(Arc::clone(&set.repository)));
+            }
+            let span = asker.asks(span::update(&asked, false));
+            let answer = shared.renew(&asked, current.is_some()).instrument(span).await;
+            (asked, answer)
+        };
+        let done = self.flights.run(live.set_key(), update).await;
+        done.map_err(|stopped| unavailable(&live, &stopped).into())
+    }
+
+    /// What an update says of what is asked for; `None` where it says nothing: it was begun for
+    /// another version of the source, or before what is needed was known, or came to grief on what
+    /// others need.
+    pub(super) fn answer_of(
+        &self,
+        (asked, answer): Flown,
+        live: &Live,
+    ) -> Option<Result<Arc<Repository>, Refusal>> {
+        if asked.source.fingerprint != live.source.fingerprint {
+            return None;
+        }
+        match answer {
+            Ok(answer) => live.is_met_by(&answer, self.clock.now()).then_some(Ok(answer)),
+            Err(refusal) if tuf::is_too_much(&refusal) && asked.wants != live.wants => None,
+            Err(refusal) => Some(self.without_update(live).unwrap_or(Err(refusal))),
         }
     }
 
@@ -143,7 +187,7 @@ impl Shared {
         within: bool,
     ) -> Result<Arc<Repository>, Refusal> {
         let (begun, _running) = (Instant::now(), self.counts.begun());
-        let before = self.sets.get(&live.key());
+        let before = self.at_hand(live);
         let wants = self.wanted(live, before.as_deref());
         let set = before.as_deref();
         let (own, deadline) = (live.wants.len(), begun + UPDATE_TIMEOUT);
@@ -166,6 +210,7 @@ impl Shared {
                     }
                     (false, false) => ended("failed"),
                 }
+                self.outages.invalidate(&live.source.fingerprint);
                 let answer = Arc::clone(&fetched.answer);
                 let is_kept = fetched.keep.is_some();
                 if let Some(repository) = fetched.keep {
@@ -178,6 +223,9 @@ impl Shared {
             }
             Err(refusal) => {
                 ended("failed");
+                if matches!(refusal, Refusal::Unavailable(_)) {
+                    self.outages.insert(live.source.fingerprint, Instant::now());
+                }
                 self.failed(live, refusal.code(), &cause(&refusal));
                 let answer = self.without_update(live).unwrap_or(Err(refusal));
                 // How much one image needs says nothing of the others.
@@ -218,7 +266,7 @@ impl Shared {
         if is_kept {
             let (source, repository) = (&live.source.name, &live.repository);
             // Told once a set, not once an attempt.
-            if self.sets.get(&live.key()).is_none_or(|set| set.is_news("SourceUnavailable")) {
+            if self.at_hand(live).is_none_or(|set| set.is_news("SourceUnavailable")) {
                 tracing::warn!(source, repository, cause, "metadata is not complete");
             }
         } else {
@@ -236,7 +284,7 @@ impl Shared {
         self.counts.failed();
         Span::current().record("code", code);
         self.measures.update_failed(&live.source.name, code);
-        let set = self.sets.get(&live.key());
+        let set = self.at_hand(live);
         let is_news = set.is_none_or(|set| set.failed(Instant::now(), code));
         let (source, repository) = (&live.source.name, &live.repository);
         // An outage is told once a set, not once an attempt; what it turns into, again.
@@ -244,42 +292,6 @@ impl Shared {
             tracing::warn!(source, repository, code, cause, "metadata was not updated");
         } else {
             tracing::debug!(source, repository, code, cause, "metadata was not updated");
-        }
-    }
-
-    /// Swaps a fuller set in, which is no younger.
-    fn extend(&self, before: &Set, repository: Arc<Repository>) {
-        self.sets.insert(before.live.key(), Arc::new(before.extended(repository)));
-    }
-
-    /// Swaps a set in, and tells the warnings that the one before did not have.
-    fn put(
-        self: &Arc<Self>,
-        live: &Live,
-        repository: Arc<Repository>,
-        files: Arc<set::Kept>,
-        complete: Instant,
-    ) {
-        let key = live.key();
-        let before = self.sets.get(&key);
-        let told = before.as_ref().map_or(&[][..], |set| set.repository.warnings());
-        let (source, name) = (&live.source.name, &live.repository);
-        for warning in repository.warnings().iter().filter(|warning| !told.contains(warning)) {
-            tracing::warn!(source, repository = name, "{warning}");
-        }
-        if before.as_ref().is_some_and(|set| set.failures() > 0) {
-            tracing::info!(source, repository = name, "metadata is updated again");
-        }
-        let attention = before.map(|set| Arc::clone(&set.attention));
-        let is_new = attention.is_none();
-        let attention =
-            attention.unwrap_or_else(|| Arc::new(Attention::new(&live.source, Instant::now())));
-        let set = Set::new(live.clone(), repository, files, complete, Arc::clone(&attention));
-        self.sets.insert(key.clone(), Arc::new(set));
-        if is_new {
-            let (shared, cared_for) = (Arc::downgrade(self), Arc::downgrade(&attention));
-            let keeper = tokio::spawn(refresh::keep(shared, key, cared_for));
-            attention.keep_by(keeper.abort_handle());
         }
     }
 
@@ -308,7 +320,7 @@ impl Shared {
         });
         let is_replaced = fetched.as_ref().is_ok_and(|it| it.keep.is_some() && !it.is_unchanged);
         if !is_replaced && at.set.is_some_and(|set| set.repository.superseded_by(&newest)) {
-            self.sets.invalidate(&live.key());
+            self.sets.invalidate(&live.set_key());
         }
         fetched
     }

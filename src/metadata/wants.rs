@@ -31,6 +31,9 @@ impl Wants {
         let mut all = self.lock();
         let waiting = all.entry(key.clone()).or_default();
         let mut free = WAITING.saturating_sub(count(waiting));
+        if free == 0 {
+            return;
+        }
         let own = waiting.entry(namespace.to_owned()).or_default();
         for want in wants {
             if free > 0 && own.len() < AT_ONCE && !own.contains(want) {

@@ -153,7 +153,7 @@ async fn a_changed_freshness_holds_from_the_next_refresh_on() {
 }
 
 /// Files that are good for every repository below payments.
-fn for_all() -> Repo {
+pub(crate) fn for_all() -> Repo {
     let key = Signer::x509(Kind::P256, &Cert::named("registry.example.com/payments/*"));
     let mut repo = Repo::with_keys(key, [Kind::P256; 3].map(Signer::new));
     repo.targets(&[("1.0", "old")]);
@@ -254,7 +254,8 @@ async fn hosts_that_hang_take_no_more_turns_than_there_are() {
     for host in 0..6 {
         let server = Server::start().await;
         let mut live = live(&server, "", &repo.pin(), MINUTE);
-        Arc::make_mut(&mut live.source).fingerprint = [host; 32];
+        let source = Arc::make_mut(&mut live.source);
+        (source.name, source.fingerprint) = (format!("notary-{host}"), [host; 32]);
         for number in 0..10 {
             live.repository = format!("{GUN}/{number}");
             server.serve_too(&live.repository, &repo.seal());

@@ -13,6 +13,7 @@ mod forecast;
 mod freshness;
 mod outages;
 mod server;
+mod sources;
 mod world;
 
 use std::cell::RefCell;
@@ -105,6 +106,9 @@ async fn o6_k10_updates_that_run_and_wait_are_bounded_and_no_host_or_namespace_k
     assert_eq!(server.asked().len(), 8 * 5);
     begin("another", 256);
     asked(9).await;
+    // Nor does it wait in the other's queue for what is asked for there.
+    begin("another", 255);
+    asked(10).await;
     let other = Server::start().await;
     other.serve(GUN, &repo.seal());
     let mut elsewhere = live(&other, GUN, &repo.pin(), MINUTE);
@@ -168,18 +172,6 @@ async fn t8_a_set_that_is_passed_while_it_is_refreshed_does_not_answer_again() {
     slow.release();
     assert!(refreshing.await.expect("no panic").is_err(), "its timestamp is as it was");
     assert!(first.without_update(&at_slow).is_none());
-}
-
-#[tokio::test]
-async fn k9_what_was_read_from_a_source_that_is_gone_is_dropped() {
-    let (server, repo) = (Server::start().await, sound());
-    server.serve(GUN, &repo.seal());
-    let (repositories, live) = (in_process(), live(&server, GUN, &repo.pin(), MINUTE));
-    repositories.update(&live, "payments").await.expect("verified");
-    repositories.retain(&BTreeSet::from([live.source.fingerprint]));
-    assert!(repositories.current(&live).is_some());
-    repositories.retain(&BTreeSet::from([[1; 32]]));
-    assert!(repositories.current(&live).is_none());
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    fn live(&self, question: &Question) -> Live {
+    pub(crate) fn live(&self, question: &Question) -> Live {
         let Question { lookup, reference } = question.clone();
         Live::tuf(Arc::clone(&self.source), vec![Want { lookup, reference }])
     }

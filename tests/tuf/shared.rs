@@ -10,10 +10,11 @@ use countersign_verify::tuf::InitialRoot;
 use serde_json::json;
 
 use super::*;
-use crate::builder::Files;
+use crate::builder::{Files, path};
 use crate::live::{MINUTE, World, bin, bins, newer, signing, two_tags};
 use crate::server::Manner;
 use crate::shell::tags;
+use crate::signer::Signer;
 
 #[tokio::test]
 async fn what_another_replica_verified_does_not_refuse_what_is_loaded_now() {
@@ -126,6 +127,45 @@ async fn k10_however_much_others_load_an_image_is_answered() {
         assert_eq!(world.code(tag, "new").await, "Unsigned");
     }
     assert_eq!(world.code("a", "new").await, "ok");
+}
+
+#[tokio::test]
+async fn k10_what_is_too_much_for_one_image_refuses_no_other_that_waits_with_it() {
+    let filler = "x".repeat(4_800_000);
+    let (mut repo, key) = (signing(), Signer::default());
+    for number in 0..14 {
+        let (role, keys) = (format!("team-{number:02}"), std::slice::from_ref(&key));
+        repo.delegate("targets", &role, json!({"paths": [path("much")]}), keys, 1);
+        repo.set_role(&role, &[], keys);
+        repo.set(&role, "comment", json!(filler));
+    }
+    let files = repo.seal();
+    let server = Server::with(&files).await;
+    let world = World::new(vec![server.url()], &files, MINUTE);
+    let (much, little) = (world.live(&tags("much")), world.live(&tags("1.4")));
+    let (much, little) = tokio::join!(
+        world.repositories.update(&much, "greedy"),
+        world.repositories.update(&little, "quiet"),
+    );
+    assert_eq!(much.expect_err("too much").code(), "LimitExceeded");
+    little.expect("its own update");
+}
+
+#[tokio::test]
+async fn o1_who_joins_another_s_failing_update_is_answered_by_the_set_at_hand() {
+    let (one, other) = two_tags();
+    let files = bins(&[(one, "new"), (other, "old")]).seal();
+    let server = Server::with(&files).await;
+    let world = World::new(vec![server.url()], &files, Duration::ZERO);
+    assert_eq!(world.code(one, "new").await, "ok");
+    server.answers(Manner::Status(503));
+    let (unmet, met) = (world.live(&tags(other)), world.live(&tags(one)));
+    let (unmet, met) = tokio::join!(
+        world.repositories.update(&unmet, "greedy"),
+        world.repositories.update(&met, "quiet"),
+    );
+    assert_eq!(unmet.expect_err("it is away").code(), "SourceUnavailable");
+    met.expect("at hand");
 }
 
 #[tokio::test]

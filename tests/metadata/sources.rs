@@ -1,0 +1,164 @@
+//! What becomes of what was verified when its source changes or goes.
+
+use std::collections::BTreeMap;
+
+use countersign::api::Credentials;
+use countersign::metadata::Repository;
+use countersign_verify::image::Pattern;
+use tokio::task::JoinHandle;
+
+use super::freshness::{HOUR, for_all};
+use super::world::World;
+use super::*;
+
+/// The sources that there are from now on.
+fn only(live: &Live) -> BTreeMap<String, Arc<Source>> {
+    [(live.source.name.clone(), Arc::clone(&live.source))].into()
+}
+
+/// The same repository in another version of its source.
+fn changed(live: &Live, change: impl FnOnce(&mut Source)) -> Live {
+    let mut live = live.clone();
+    let source = Arc::make_mut(&mut live.source);
+    source.fingerprint = [1; 32];
+    change(source);
+    live
+}
+
+fn pins(source: &mut Source) -> &mut Vec<Pin> {
+    let SourceKind::Notary { pins, .. } = &mut source.kind else { panic!("of Notary") };
+    &mut Arc::make_mut(pins).0
+}
+
+fn of(pin: Pin, pattern: &str) -> Pin {
+    let repositories = vec![Pattern::parse(pattern).expect("a pattern")];
+    Pin { name: pattern.to_owned(), repositories, ..pin }
+}
+
+#[tokio::test(start_paused = true)]
+async fn o1_a_set_outlives_a_change_of_how_its_source_is_read() {
+    let (repo, other) = (sound(), sound());
+    let world = World::new(&repo, 24 * HOUR).await;
+    world.ask().await.0.expect("verified");
+    let live = changed(&world.live, |source| {
+        source.connection.ca_pem = Some(Vec::new());
+        source.connection.credentials = vec![Credentials {
+            username: "countersign".to_owned(),
+            password: "rotated".to_owned(),
+            host: "notary.example.com".to_owned(),
+        }];
+        source.connection.unread = Some("Secret \"login\" is not there".to_owned());
+        pins(source).push(of(other.pin(), "registry.example.com/another-team/**"));
+    });
+    for _ in 0..2 {
+        let (answer, waited) = world.ask_for(&live).await;
+        assert!(answer.is_ok() && waited.is_zero());
+        world.repositories.retain(&only(&live));
+    }
+    // What cannot be read any more is an outage like any other.
+    world.pass(5 * MINUTE).await;
+    world.ask_for(&live).await.0.expect("the set at hand");
+    assert_eq!(world.repositories.figures().failing, 1);
+    world.pass(24 * HOUR).await;
+    assert_eq!(world.ask_for(&live).await.0.expect_err("too old").code(), "SourceStale");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_a_set_does_not_outlive_its_pin_or_server() {
+    let (repo, other) = (sound(), sound());
+    let moved = Server::start().await;
+    moved.has_nothing();
+    let changes: [(&dyn Fn(&mut Source), &str); 3] = [
+        (&|source| pins(source).push(of(other.pin(), GUN)), "RootNotPinned"),
+        (&|source| *pins(source) = vec![other.pin()], "RootNotPinned"),
+        (
+            &|source| {
+                let SourceKind::Notary { url, .. } = &mut source.kind else { panic!("of Notary") };
+                *url = moved.url();
+            },
+            "Unsigned",
+        ),
+    ];
+    for (change, code) in changes {
+        let world = World::new(&repo, 24 * HOUR).await;
+        world.ask().await.0.expect("verified");
+        let live = changed(&world.live, change);
+        assert!(world.repositories.current(&live).is_none());
+        assert!(world.repositories.without_update(&live).is_none());
+        assert_eq!(world.ask_for(&live).await.0.expect_err("others' keys").code(), code);
+        // A review that began before goes by what it began with.
+        assert!(world.repositories.current(&world.live).is_some());
+        world.repositories.retain(&only(&live));
+        assert!(world.repositories.by_source().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t1_an_update_for_one_pin_does_not_answer_for_another() {
+    let (repo, other) = (sound(), sound());
+    let world = World::new(&repo, 24 * HOUR).await;
+    world.server.hold();
+    let [first, second] = [
+        world.live.clone(),
+        changed(&world.live, |source| pins(source).push(of(other.pin(), GUN))),
+    ]
+    .map(|live| begin(&world, live));
+    world.until(|| world.server.asked().len() == 5).await;
+    world.server.release();
+    world.until(|| first.is_finished() && second.is_finished()).await;
+    first.await.expect("no panic").expect("verified");
+    let refusal = second.await.expect("no panic").expect_err("others' keys");
+    assert_eq!(refusal.code(), "RootNotPinned");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k9_what_an_update_under_way_reads_of_a_source_that_is_gone_is_not_kept() {
+    let repo = sound();
+    let world = World::new(&repo, 24 * HOUR).await;
+    world.ask().await.0.expect("verified");
+    world.pass(MINUTE / 2).await;
+    for known in [true, false] {
+        world.server.hold();
+        world.server.asked_since();
+        tokio::time::advance(MINUTE).await;
+        let update = begin(&world, world.live.clone());
+        world.until(|| !world.server.asked().is_empty()).await;
+        world.repositories.retain(&BTreeMap::new());
+        world.server.release();
+        world.until(|| update.is_finished()).await;
+        assert!(world.repositories.by_source().is_empty(), "known before: {known}");
+        world.server.asked_since();
+        world.pass(2 * MINUTE).await;
+        assert_eq!(world.server.asked_since(), [""; 0], "known before: {known}");
+    }
+}
+
+fn begin(world: &World, live: Live) -> JoinHandle<Result<Arc<Repository>, Refusal>> {
+    let repositories = world.repositories.clone();
+    tokio::spawn(async move { repositories.update(&live, "payments").await })
+}
+
+#[tokio::test(start_paused = true)]
+async fn o1_of_many_repositories_at_a_server_that_hangs_each_answers_without_a_wait() {
+    let repo = for_all();
+    let (files, world) = (repo.seal(), World::new(&repo, 24 * HOUR).await);
+    let lives: Vec<Live> = (0..100)
+        .map(|number| Live { repository: format!("{GUN}/{number}"), ..world.live.clone() })
+        .collect();
+    for live in &lives {
+        world.server.serve_too(&live.repository, &files);
+        world.repositories.update(live, "payments").await.expect("verified");
+    }
+    world.server.hold();
+    let mut waits = Duration::ZERO;
+    for _ in 0..18 {
+        world.pass(Duration::from_secs(10)).await;
+        for live in &lives {
+            let (answer, waited) = world.ask_for(live).await;
+            answer.expect("the set at hand");
+            waits += waited;
+        }
+    }
+    // The few that find it out.
+    assert!(waits <= Duration::from_secs(8), "{waits:?}");
+}
