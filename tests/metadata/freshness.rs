@@ -226,9 +226,9 @@ async fn a_thousand_repositories_in_use_are_refreshed_a_few_at_a_time() {
     // One that hangs: as many as may wait for it, and no more.
     world.server.hold();
     world.pass(Duration::from_secs(40)).await;
-    world.until(|| world.server.asked().len() == 8).await;
+    world.until(|| world.server.asked().len() == 16).await;
     world.pass(Duration::from_secs(5)).await;
-    assert_eq!(world.server.asked().len(), 8);
+    assert_eq!(world.server.asked().len(), 16);
     for live in &lives {
         let (answer, waited) = world.ask_for(live).await;
         assert!(answer.is_ok() && waited.is_zero());
@@ -237,7 +237,7 @@ async fn a_thousand_repositories_in_use_are_refreshed_a_few_at_a_time() {
     world.pass(Duration::from_secs(15)).await;
     world.until(|| world.server.asked().len() >= COUNT).await;
     let most = world.server.most_at_once();
-    assert!(most <= 8, "{most}");
+    assert!(most <= 16, "{most}");
     for live in &lives {
         let (answer, waited) = world.ask_for(live).await;
         assert!(answer.is_ok() && waited.is_zero());
