@@ -78,7 +78,7 @@ struct Inner {
     events: Family<EventLabel, Counter>,
     checkpoints: Family<CheckpointLabel, Counter>,
     certificate_expiry: Gauge<f64, AtomicU64>,
-    reloads_failed: Counter,
+    certificate_is_good: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -107,7 +107,7 @@ impl Metrics {
             events: Family::default(),
             checkpoints: Family::default(),
             certificate_expiry: Gauge::default(),
-            reloads_failed: Counter::default(),
+            certificate_is_good: Gauge::default(),
         };
         // Of what an alert waits for, the first is to be seen as a rise.
         for outcome in EventOutcome::ALL {
@@ -116,6 +116,8 @@ impl Metrics {
         for outcome in CheckpointOutcome::ALL {
             drop(inner.checkpoints.get_or_create(&CheckpointLabel { outcome }));
         }
+        // Nothing has been found yet.
+        inner.certificate_is_good.set(1);
         inner.register(registry);
         let build = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The program that runs", Info::new(build));
@@ -213,9 +215,9 @@ impl Metrics {
         self.0.certificate_expiry.set(unix_seconds as f64);
     }
 
-    /// A new certificate or key could not be used.
-    pub fn reload_failed(&self) {
-        self.0.reloads_failed.inc();
+    /// Whether the certificate and key that were found last can be used.
+    pub fn certificate_reloaded(&self, is_good: bool) {
+        self.0.certificate_is_good.set(i64::from(is_good));
     }
 }
 
@@ -279,9 +281,9 @@ impl Inner {
             self.certificate_expiry.clone(),
         );
         registry.register(
-            "certificate_reloads_failed",
-            "Changed certificates or keys that could not be used",
-            self.reloads_failed.clone(),
+            "certificate_last_reload_successful",
+            "0 while the certificate or key that was found last cannot be used",
+            self.certificate_is_good.clone(),
         );
     }
 }
