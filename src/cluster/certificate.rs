@@ -215,9 +215,12 @@ impl CertificateKeeper {
         let content = Content::read(&place, &found.data.unwrap_or_default(), &self.names);
         match &content {
             Content::Empty => {}
-            Content::Whole(material) => self.publish(material),
+            Content::Whole(material) => {
+                self.publish(material);
+                self.metrics.certificate_reloaded(true);
+            }
             Content::Broken(_, problem) => {
-                self.metrics.reload_failed();
+                self.metrics.certificate_reloaded(false);
                 tracing::error!(%problem, "{place} cannot be used; serving with the last pair");
             }
         }

@@ -1,7 +1,6 @@
 //! How the sets at hand are, for metrics.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,23 +8,6 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::set::Set;
-
-/// How updates ended, and the state of the sets at hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Figures {
-    /// Updates that found everything as it was.
-    pub unchanged: u64,
-    /// Updates that ended in a new set.
-    pub updated: u64,
-    /// Updates that failed.
-    pub failed: u64,
-    /// Updates under way.
-    pub running: u64,
-    /// Sets in use.
-    pub in_use: u64,
-    /// Sets in use whose last update failed.
-    pub failing: u64,
-}
 
 /// A role, as far as it can be told in a label: the names of delegations are their authors'.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +65,10 @@ pub struct Expiry {
     pub role: String,
 }
 
+/// A set whose updates have failed for so long is cut off: its server is not seen to sign what it
+/// signs by itself. One that restarts, or a single request that fails, is back sooner.
+const CUT_OFF: Duration = Duration::from_secs(5 * 60);
+
 /// The sets at hand of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OfSource {
@@ -93,30 +79,32 @@ pub struct OfSource {
     /// How long ago the last complete update of a set in use began, of that for which it is
     /// longest; zero where none is in use.
     pub oldest: Duration,
-    /// How old a set may be and answer.
-    pub refuse_after: Duration,
-    /// The earliest expiry of each kind of role in a set in use.
-    pub expiries: BTreeMap<RoleKind, Timestamp>,
+    /// How old a set may be and answer, of the set in use for which it is least.
+    pub refuse_after: Option<Duration>,
+    /// The earliest expiry of each kind of role in a set in use; apart, of sets that are cut off:
+    /// those whose updates have failed for five minutes.
+    pub expiries: BTreeMap<(RoleKind, bool), Timestamp>,
     /// What expires first of the sets in use, unless somebody signs: roles that people sign, and
-    /// others where updates fail. None where a server is seen to sign.
+    /// others of sets that are cut off. None where a server is seen to sign.
     pub next: Option<Expiry>,
 }
 
 impl OfSource {
     fn add(&mut self, set: &Set, now: Instant) {
-        self.refuse_after = set.attention.source().refuse_after;
         if !set.attention.is_in_use(now) {
             return;
         }
-        let fails = set.failures() > 0;
+        let refuse_after = set.attention.source().refuse_after;
+        self.refuse_after = Some(self.refuse_after.map_or(refuse_after, |it| it.min(refuse_after)));
         self.in_use += 1;
-        self.failing += u64::from(fails);
+        self.failing += u64::from(set.failures() > 0);
         self.oldest = self.oldest.max(set.age(now));
+        let is_cut_off = set.failing_for(now) >= CUT_OFF;
         for (role, at) in &set.expiries {
             let kind = RoleKind::of(role);
-            let earliest = self.expiries.entry(kind).or_insert(*at);
+            let earliest = self.expiries.entry((kind, is_cut_off)).or_insert(*at);
             *earliest = (*earliest).min(*at);
-            let counts = fails || !kind.is_signed_by_servers();
+            let counts = is_cut_off || !kind.is_signed_by_servers();
             let is_next = |next: &Expiry| {
                 (*at, &*set.live.repository, &**role) < (next.at, &*next.repository, &*next.role)
             };
@@ -128,63 +116,7 @@ impl OfSource {
     }
 }
 
-/// How updates ended.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    unchanged: AtomicU64,
-    updated: AtomicU64,
-    failed: AtomicU64,
-    running: AtomicU64,
-}
-
-/// Counts an update as under way while it lives.
-pub(super) struct Running<'c>(&'c AtomicU64);
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Counts {
-    pub(super) fn begun(&self) -> Running<'_> {
-        self.running.fetch_add(1, Ordering::Relaxed);
-        Running(&self.running)
-    }
-
-    pub(super) fn unchanged(&self) {
-        self.unchanged.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn updated(&self) {
-        self.updated.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn failed(&self) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 impl Shared {
-    pub(super) fn figures(&self) -> Figures {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counts { unchanged, updated, failed, running } = &self.counts;
-        let mut figures = Figures {
-            unchanged: count(unchanged),
-            updated: count(updated),
-            failed: count(failed),
-            running: count(running),
-            in_use: 0,
-            failing: 0,
-        };
-        let now = Instant::now();
-        for (_, set) in self.sets.iter().filter(|(_, set)| set.attention.is_in_use(now)) {
-            figures.in_use += 1;
-            figures.failing += u64::from(set.failures() > 0);
-        }
-        figures
-    }
-
     pub(super) fn by_source(&self) -> BTreeMap<String, OfSource> {
         let now = Instant::now();
         let mut sources: BTreeMap<String, OfSource> = BTreeMap::new();

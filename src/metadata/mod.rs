@@ -32,8 +32,7 @@ use crate::clock::Clock;
 use crate::singleflight::SingleFlight;
 use crate::telemetry::{Asker, Cached, Measures, computing};
 
-use figures::Counts;
-pub use figures::{Expiry, Figures, OfSource, RoleKind};
+pub use figures::{Expiry, OfSource, RoleKind};
 use gate::Gate;
 use live::{Key, SetKey};
 pub use live::{Live, Want};
@@ -99,7 +98,6 @@ struct Shared {
     servers: Cache<[u8; 32], Servers>,
     memory: MemoryStore,
     gate: Gate,
-    counts: Counts,
     measures: Measures,
     clock: Arc<Clock>,
 }
@@ -134,7 +132,6 @@ impl Repositories {
             servers: Cache::new(SERVERS),
             memory,
             gate: Gate::default(),
-            counts: Counts::default(),
             measures,
             clock,
         };
@@ -193,11 +190,6 @@ impl Repositories {
     /// drops all others, and every connection to others.
     pub fn retain(&self, sources: &BTreeMap<String, Arc<Source>>) {
         self.shared.retain(sources);
-    }
-
-    /// How the sets at hand are.
-    pub fn figures(&self) -> Figures {
-        self.shared.figures()
     }
 
     /// How the sets at hand are, by the names of their sources.

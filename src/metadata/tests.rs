@@ -1,5 +1,6 @@
 //! What must not keep a runtime's threads, and what is not asked.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 
 use countersign_verify::notary::Pins;

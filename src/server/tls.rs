@@ -123,8 +123,9 @@ struct Contents {
 pub(super) struct Certificates {
     config: ServeConfig,
     metrics: Metrics,
-    /// As last looked at, good or bad, so that a bad pair is told once.
-    seen: Contents,
+    /// As last looked at, good or bad, so that a bad pair is told once; `None` where it could not
+    /// be read.
+    seen: Option<Contents>,
     rustls: RustlsConfig,
 }
 
@@ -141,7 +142,7 @@ impl Certificates {
             metrics.certificate_expires(expires.as_second());
         }
         let rustls = RustlsConfig::from_config(Arc::new(server));
-        Ok(Self { config: config.clone(), metrics, seen, rustls })
+        Ok(Self { config: config.clone(), metrics, seen: Some(seen), rustls })
     }
 
     pub(super) fn rustls(&self) -> RustlsConfig {
@@ -152,28 +153,23 @@ impl Certificates {
     /// symlinks. What cannot be used leaves the last good pair in place. `readiness` is released
     /// when there is a pair.
     pub(super) async fn keep_current(mut self, readiness: Readiness) -> ! {
-        if self.seen.pair.is_some() {
+        if self.seen.as_ref().is_some_and(|seen| seen.pair.is_some()) {
             readiness.release(CERTIFICATE);
         }
         let mut ticks =
             tokio::time::interval(self.config.reload_every.max(Duration::from_millis(10)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut unreadable = false;
         loop {
             ticks.tick().await;
             let config = self.config.clone();
             let read = tokio::task::spawn_blocking(move || Contents::read(&config)).await;
             match read {
                 Ok(Ok(contents)) => {
-                    unreadable = false;
-                    if contents != self.seen && self.replace(contents) {
+                    if self.seen.as_ref() != Some(&contents) && self.replace(contents) {
                         readiness.release(CERTIFICATE);
                     }
                 }
-                Ok(Err(error)) if !unreadable => {
-                    unreadable = true;
-                    self.refused(&error);
-                }
+                Ok(Err(error)) if self.seen.take().is_some() => self.refused(&error),
                 Ok(Err(_)) | Err(_) => {}
             }
         }
@@ -188,10 +184,11 @@ impl Certificates {
             }
             expires => Ok((server, expires)),
         });
-        self.seen = contents;
+        self.seen = Some(contents);
         match built {
             Ok((server, expires)) => {
                 self.rustls.reload_from_config(Arc::new(server));
+                self.metrics.certificate_reloaded(true);
                 let Some(expires) = expires else { return false };
                 self.metrics.certificate_expires(expires.as_second());
                 tracing::info!(%expires, "serving with a new certificate");
@@ -205,7 +202,7 @@ impl Certificates {
     }
 
     fn refused(&self, error: &TlsError) {
-        self.metrics.reload_failed();
+        self.metrics.certificate_reloaded(false);
         tracing::warn!(%error, "the changed certificate cannot be used; serving with the last one");
     }
 }

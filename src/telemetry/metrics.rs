@@ -41,6 +41,10 @@ struct ReviewLabels {
     code: &'static str,
 }
 
+/// How reviews of which too many wait are answered.
+const OVERLOADED: [(&str, Outcome); 3] =
+    [("validate", Outcome::Denied), ("validate", Outcome::Warned), ("mutate", Outcome::Allowed)];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ActionLabel {
     action: &'static str,
@@ -72,13 +76,12 @@ struct Inner {
     refusals: Family<RefusalLabels, Counter>,
     exceptions: Family<ExceptionLabels, Counter>,
     in_flight: Gauge,
-    shed: Counter,
     panics: Counter,
     rejected: Family<ReasonLabel, Counter>,
     events: Family<EventLabel, Counter>,
     checkpoints: Family<CheckpointLabel, Counter>,
     certificate_expiry: Gauge<f64, AtomicU64>,
-    reloads_failed: Counter,
+    certificate_is_good: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -101,13 +104,12 @@ impl Metrics {
             refusals: Family::default(),
             exceptions: Family::default(),
             in_flight: Gauge::default(),
-            shed: Counter::default(),
             panics: Counter::default(),
             rejected: Family::default(),
             events: Family::default(),
             checkpoints: Family::default(),
             certificate_expiry: Gauge::default(),
-            reloads_failed: Counter::default(),
+            certificate_is_good: Gauge::default(),
         };
         // Of what an alert waits for, the first is to be seen as a rise.
         for outcome in EventOutcome::ALL {
@@ -116,6 +118,12 @@ impl Metrics {
         for outcome in CheckpointOutcome::ALL {
             drop(inner.checkpoints.get_or_create(&CheckpointLabel { outcome }));
         }
+        for (action, outcome) in OVERLOADED {
+            let labels = ReviewLabels { action, outcome, code: "Overloaded" };
+            drop(inner.reviews.get_or_create(&labels));
+        }
+        // Nothing has been found yet.
+        inner.certificate_is_good.set(1);
         inner.register(registry);
         let build = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The program that runs", Info::new(build));
@@ -178,14 +186,8 @@ impl Metrics {
     }
 
     /// A review waits for something; it stops waiting when the guard is dropped.
-    pub fn waiting(&self) -> Waiting {
-        self.0.in_flight.inc();
-        Waiting(self.0.in_flight.clone())
-    }
-
-    /// A review was refused at once because too many wait.
-    pub fn shed(&self) {
-        self.0.shed.inc();
+    pub fn waiting(&self) -> Held {
+        Held::of(&self.0.in_flight)
     }
 
     /// A review panicked.
@@ -213,9 +215,9 @@ impl Metrics {
         self.0.certificate_expiry.set(unix_seconds as f64);
     }
 
-    /// A new certificate or key could not be used.
-    pub fn reload_failed(&self) {
-        self.0.reloads_failed.inc();
+    /// Whether the certificate and key that were found last can be used.
+    pub fn certificate_reloaded(&self, is_good: bool) {
+        self.0.certificate_is_good.set(i64::from(is_good));
     }
 }
 
@@ -255,7 +257,6 @@ impl Inner {
             "Reviews that wait for a registry or a trust source",
             self.in_flight.clone(),
         );
-        registry.register("shed", "Reviews refused because too many wait", self.shed.clone());
         registry.register("panics", "Reviews that panicked: bugs", self.panics.clone());
         registry.register(
             "requests_rejected",
@@ -279,18 +280,25 @@ impl Inner {
             self.certificate_expiry.clone(),
         );
         registry.register(
-            "certificate_reloads_failed",
-            "Changed certificates or keys that could not be used",
-            self.reloads_failed.clone(),
+            "certificate_last_reload_successful",
+            "0 while the certificate or key that was found last cannot be used",
+            self.certificate_is_good.clone(),
         );
     }
 }
 
-/// Counts a review as waiting while it lives.
+/// Raises a gauge by one while it lives.
 #[derive(Debug)]
-pub struct Waiting(Gauge);
+pub struct Held(Gauge);
 
-impl Drop for Waiting {
+impl Held {
+    pub(super) fn of(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -15,7 +15,9 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, SpanData, SpanExporter};
+use opentelemetry_sdk::trace::{
+    BatchSpanProcessor, SdkTracer, SdkTracerProvider, SpanData, SpanExporter, SpanProcessor,
+};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -69,6 +71,7 @@ struct SentLabel {
 #[derive(Debug)]
 pub struct Traces {
     provider: SdkTracerProvider,
+    ended: Counter,
     sent: Sent,
 }
 
@@ -92,6 +95,8 @@ impl Traces {
             .map_err(|error| TracesError::Exporter(error.to_string()))?;
         let sent = Sent::default();
         let exporter = Counted { exporter, sent: sent.clone() };
+        let (queue, ended) = (BatchSpanProcessor::builder(exporter).build(), Counter::default());
+        let queue = Queue { queue, ended: ended.clone() };
         let instance = instance.filter(|name| !name.is_empty());
         let instance = instance.map(|name| KeyValue::new("service.instance.id", name.to_owned()));
         let resource = Resource::builder()
@@ -99,15 +104,14 @@ impl Traces {
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
             .with_attributes(instance)
             .build();
-        let provider = SdkTracerProvider::builder()
-            .with_resource(resource)
-            .with_batch_exporter(exporter)
-            .build();
-        Ok(Self { provider, sent })
+        let provider =
+            SdkTracerProvider::builder().with_resource(resource).with_span_processor(queue).build();
+        Ok(Self { provider, ended, sent })
     }
 
-    /// Counts what is sent.
+    /// Counts what there was to send, and what is sent of it.
     pub fn register(&self, registry: &mut Registry) {
+        registry.register("spans", "Spans that ended", self.ended.clone());
         registry.register(
             "spans_exported",
             "Spans that were to be sent to the collector, by what became of them",
@@ -201,6 +205,36 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
     }
 }
 
+/// Counts what ends, also what the queue has no room for: that, no exporter sees.
+#[derive(Debug)]
+struct Queue {
+    queue: BatchSpanProcessor,
+    ended: Counter,
+}
+
+impl SpanProcessor for Queue {
+    fn on_start(&self, span: &mut opentelemetry_sdk::trace::Span, context: &Context) {
+        self.queue.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        self.ended.inc();
+        self.queue.on_end(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.queue.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.queue.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.queue.set_resource(resource);
+    }
+}
+
 /// Who asked for work that goes on without them: it is part of their trace, and does not keep their
 /// span open.
 #[derive(Debug, Clone)]
@@ -230,6 +264,9 @@ pub(crate) fn attribute(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::{Span as _, Tracer as _};
+    use prometheus_client::encoding::text::encode;
+
     use super::*;
 
     #[test]
@@ -242,6 +279,31 @@ mod tests {
             assert!(error.starts_with("--otlp-endpoint "), "{error}");
             assert!(!error.contains("password"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn spans_that_find_the_queue_full_are_seen_to_be_lost() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = silent.local_addr().expect("an address");
+        let url = Url::parse(&format!("http://{address}")).expect("a URL");
+        let traces = Traces::start(&url, None, None).expect("an exporter");
+        let mut registry = Registry::default();
+        traces.register(&mut registry);
+        let tracer = traces.provider.tracer("test");
+        for _ in 0..5000 {
+            tracer.start("one of more than there is room for").end();
+        }
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("text");
+        for line in [
+            "spans_total 5000\n",
+            "spans_exported_total{outcome=\"sent\"} 0\n",
+            "spans_exported_total{outcome=\"failed\"} 0\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        drop(silent);
+        traces.end().await;
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod freshness;
 mod outages;
 mod server;
 mod sources;
+mod updates;
 mod world;
 
 use std::cell::RefCell;

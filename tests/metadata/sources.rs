@@ -58,7 +58,7 @@ async fn o1_a_set_outlives_a_change_of_how_its_source_is_read() {
     // What cannot be read any more is an outage like any other.
     world.pass(5 * MINUTE).await;
     world.ask_for(&live).await.0.expect("the set at hand");
-    assert_eq!(world.repositories.figures().failing, 1);
+    assert_eq!(world.repositories.by_source()["notary"].failing, 1);
     world.pass(24 * HOUR).await;
     assert_eq!(world.ask_for(&live).await.0.expect_err("too old").code(), "SourceStale");
 }

@@ -4,6 +4,7 @@
 //! first of those does that people have to sign: root, targets, and the role that was accepted. The
 //! former is mostly the timestamp's, which servers sign anew by themselves.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_verify::notary::RoleInfo;
@@ -96,17 +97,17 @@ fn policy_ends(
     min_authorities: usize,
     time: fn(&Resting<'_>) -> Option<Lapse>,
 ) -> Option<Lapse> {
-    let proofs = resting.iter().filter_map(|it| Some((time(it)?, it.proof))).collect();
+    let proofs = resting.iter().map(|it| (time(it), it.proof)).collect();
     first_shortfall(proofs, |left| independent(left) >= min_authorities.max(1))
 }
 
-/// The end after which what is left is not enough.
+/// The end after which what is left is not enough. What is not known to end goes on.
 fn first_shortfall<P: Copy>(
-    mut left: Vec<(Lapse, P)>,
+    mut left: Vec<(Option<Lapse>, P)>,
     are_enough: impl Fn(&[P]) -> bool,
 ) -> Option<Lapse> {
-    left.sort_by(|(one, _), (other, _)| other.cmp(one));
-    while let Some((lapse, _)) = left.pop() {
+    left.sort_by_key(|(lapse, _)| (lapse.is_some(), Reverse(lapse.clone())));
+    while let Some((Some(lapse), _)) = left.pop() {
         let rest: Vec<P> = left.iter().map(|(_, proof)| *proof).collect();
         if !are_enough(&rest) {
             return Some(lapse);

@@ -52,7 +52,7 @@ fn nothing_is_claimed_of_nothing_and_the_list_is_bounded() {
 fn a_policy_ends_with_the_first_proof_that_it_cannot_do_without() {
     let proofs = || {
         ["2030-03-01T00:00:00Z", "2030-01-01T00:00:00Z", "2030-02-01T00:00:00Z"]
-            .map(|after| (role(after, "corp", "targets"), ()))
+            .map(|after| (Some(role(after, "corp", "targets")), ()))
             .to_vec()
     };
     for (wanted, ends) in
@@ -61,5 +61,13 @@ fn a_policy_ends_with_the_first_proof_that_it_cannot_do_without() {
         let found = first_shortfall(proofs(), |left| left.len() >= wanted);
         assert_eq!(found.map(|lapse| lapse.after), Some(at(ends)), "{wanted}");
     }
-    assert_eq!(first_shortfall(Vec::<(Lapse, ())>::new(), |_| false), None);
+    assert_eq!(first_shortfall(Vec::<(Option<Lapse>, ())>::new(), |_| false), None);
+    // Of whose end nothing is known, none is told.
+    let unknown = || [proofs(), vec![(None, ())]].concat();
+    for (wanted, ends) in
+        [(1, None), (2, Some("2030-03-01T00:00:00Z")), (4, Some("2030-01-01T00:00:00Z"))]
+    {
+        let found = first_shortfall(unknown(), |left| left.len() >= wanted);
+        assert_eq!(found.map(|lapse| lapse.after), ends.map(at), "{wanted}");
+    }
 }
