@@ -22,8 +22,9 @@ const REPOSITORY: &str = "payments/api";
 const WARM: usize = 2_000;
 const COLD: usize = 200;
 
-/// Reviews of the greedy one: more than may wait.
+/// Reviews of the greedy one: more than may wait, and then again and again as many as may.
 const GREEDY: usize = 1_500;
+const STEADY: usize = 500;
 
 /// How many of these wait at least before anything is measured: half of those that may.
 const LEAST_WAITING: f64 = 500.0;
@@ -42,13 +43,14 @@ const SLOW: [&str; 3] = ["Overloaded", "DeadlineExceeded", "SourceUnavailable"];
 const AT_ONCE: usize = 4;
 
 /// Beyond three times what it was before, how long half of the quiet namespace's answers may take,
-/// and all but a hundredth: a machine that is busy with the flood itself costs that. Who has to wait
-/// for a slow host waits for seconds.
+/// and nine in ten: that is for a machine that is busy with the flood itself. Who has to wait for
+/// slow hosts waits for seconds, and all do.
 const MORE: [(f64, Duration); 2] =
-    [(0.5, Duration::from_millis(250)), (0.99, Duration::from_secs(1))];
+    [(0.5, Duration::from_millis(250)), (0.9, Duration::from_secs(1))];
 
-/// How soon the server has to refuse what is too much, by its own clock: at the median, and at the
-/// latest. A review that waits is refused after 8 s.
+/// How soon, by the server's own clock, what is too much has to be refused: half of it, and as much
+/// as there are no places for. Who has waited in vain for a turn is told after 8 s that there was
+/// too much.
 const SHED_AFTER: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(2)];
 
 /// The longest that a probe may take: kubelet waits no longer (a probe's `timeoutSeconds` is 1 unless
@@ -103,7 +105,12 @@ impl Crowd {
     }
 
     fn flood(&self, connections: usize) -> Outcome<Flood> {
-        Flood::new(self.countersign.url(), self.lab.authority.certificate(), connections)
+        let authority = self.lab.authority.certificate();
+        let flood = Flood::new(self.countersign.url(), authority, connections)?;
+        // Connections have to be used soon after they are made.
+        let first = vec![pod_of("quiet", [self.warm.clone()]); connections];
+        flood.send("/validate?timeout=10s", first, connections)?;
+        Ok(flood)
     }
 
     /// How many reviews wait for something.
@@ -111,15 +118,14 @@ impl Crowd {
         self.countersign.metric("countersign_reviews_in_flight")
     }
 
-    /// How long the server took to refuse as too much: the median, and the longest.
-    fn shed_after(&self) -> Outcome<[Duration; 2]> {
+    /// How long the server took to refuse as too much, in ascending order.
+    fn shed_after(&self) -> Outcome<Vec<Duration>> {
         let log = self.countersign.log()?;
         let shed = log.lines().filter(|line| line.contains("\"code\":\"Overloaded\""));
         let micros = |line: &str| serde_json::from_str::<Value>(line).ok()?["duration_us"].as_u64();
-        let mut times: Vec<u64> = shed.filter_map(micros).collect();
+        let mut times: Vec<Duration> = shed.filter_map(micros).map(Duration::from_micros).collect();
         times.sort_unstable();
-        let last = times.last().copied().context("nothing was refused as too much")?;
-        Ok([times[times.len() / 2], last].map(Duration::from_micros))
+        Ok(times)
     }
 
     /// An image that nobody has asked for.
@@ -141,15 +147,13 @@ impl Crowd {
     /// over, and never the same image twice.
     fn greedy(&self, over: &AtomicBool) -> Outcome<()> {
         let flood = self.flood(16)?;
-        for round in 0.. {
-            if over.load(Ordering::Relaxed) {
-                break;
-            }
-            let numbers = round * GREEDY..(round + 1) * GREEDY;
-            let reviews = self.slow(numbers, |_| "greedy".to_owned());
-            let answers = flood.send("/validate?timeout=10s", reviews, GREEDY)?;
+        let mut numbers = 0..GREEDY;
+        while !over.load(Ordering::Relaxed) {
+            let reviews = self.slow(numbers.clone(), |_| "greedy".to_owned());
+            let answers = flood.send("/validate?timeout=10s", reviews, numbers.len())?;
             println!("greedy: {answers}");
             assert!(answers.only(&SLOW), "{answers}");
+            numbers = numbers.end..numbers.end + STEADY;
         }
         Ok(())
     }
@@ -224,12 +228,9 @@ fn o7_what_is_too_much_is_told_at_once_and_probes_stay_green() -> Outcome<()> {
             crowd.flood(AT_ONCE)?.send("/validate?timeout=10s", vec![review; WARM], AT_ONCE)
         });
         let all = crowd.slow(0..EVERYBODY, |number| format!("team-{}", number % NAMESPACES));
-        let all = crowd.flood(CONNECTIONS).and_then(|flood| {
-            // Connections have to be used soon after they are made.
-            let first = vec![pod_of("quiet", [crowd.warm.clone()]); CONNECTIONS];
-            flood.send("/validate?timeout=10s", first, CONNECTIONS)?;
-            flood.send("/validate?timeout=10s", all, EVERYBODY)
-        });
+        let all = crowd
+            .flood(CONNECTIONS)
+            .and_then(|flood| flood.send("/validate?timeout=10s", all, EVERYBODY));
         over.store(true, Ordering::Relaxed);
         let (all, warm) = (all?, warm.join().ok().context("it panicked")??);
         let (probes, longest) = probing.join().ok().context("it panicked")??;
@@ -239,10 +240,12 @@ fn o7_what_is_too_much_is_told_at_once_and_probes_stay_green() -> Outcome<()> {
         assert!(longest <= PROBE, "{longest:?}");
         assert!(all.only(&SLOW), "{all}");
         // Most of what is too much has to be told before the first that waited is answered.
-        assert!(all.count("Overloaded") >= (EVERYBODY - 2_048) / 2, "{all}");
+        let too_much = (EVERYBODY - 2_048) / 2;
+        assert!(all.count("Overloaded") >= too_much, "{all}");
         let shed = crowd.shed_after()?;
-        println!("Overloaded by the server's own clock: {shed:?}");
-        assert!(shed.iter().zip(&SHED_AFTER).all(|(after, most)| after <= most), "{shed:?}");
+        let [median, at_once] = [shed[shed.len() / 2], shed[too_much - 1]];
+        println!("Overloaded by the server's own clock: median {median:?}, at once {at_once:?}");
+        assert!(median <= SHED_AFTER[0] && at_once <= SHED_AFTER[1], "{median:?}, {at_once:?}");
         assert!(warm.only(&[ADMITTED]), "{warm}");
         Ok(())
     })
