@@ -138,7 +138,8 @@ impl<'a> Fetch<'a> {
             drop(taken.insert(role.to_owned(), Bytes::copy_from_slice(file)));
         };
         let root = self.take(files, ROOT)?;
-        let mut step = off_the_way(root.len(), || update.root(&root))?;
+        let host = self.live.source.host();
+        let mut step = off_the_way(&host, root.len(), || update.root(&root)).await?;
         while let RootStep::Needs(versions) = step {
             step = update.older_roots(self.older_roots(versions).await?)?;
         }
@@ -146,7 +147,7 @@ impl<'a> Fetch<'a> {
         update.timestamp(&self.take(files, TIMESTAMP)?)?;
         let wanted = update.snapshot_file().ok_or_else(|| missing(SNAPSHOT))?;
         let snapshot = self.exact(SNAPSHOT, &wanted, files, limits::SNAPSHOT_BYTES).await?;
-        let step = off_the_way(snapshot.len(), || update.snapshot(&snapshot))?;
+        let step = off_the_way(&host, snapshot.len(), || update.snapshot(&snapshot)).await?;
         if let SnapshotStep::RootChanged = step {
             return Ok(None);
         }
@@ -164,7 +165,8 @@ impl<'a> Fetch<'a> {
             .await;
             for ((role, _), file) in wanted.iter().zip(fetched) {
                 let length = file.as_ref().map_or(0, Bytes::len);
-                off_the_way(length, || update.role(role, file.as_deref().map_err(Clone::clone)));
+                let take = || update.role(role, file.as_deref().map_err(Clone::clone));
+                off_the_way(&host, length, take).await;
                 if let Ok(file) = &file {
                     keep(role, file);
                 }

@@ -74,7 +74,7 @@ impl Drive<'_> {
                 if let (Ok(read), false) = (&fetched, file.role == ROOT) {
                     bytes += read.len() as u64;
                 }
-                self.give(update, file, &fetched)?;
+                self.give(update, file, &fetched).await?;
                 if let Ok(read) = &fetched {
                     taken(&file.role, read);
                 }
@@ -90,14 +90,19 @@ impl Drive<'_> {
         file: &File,
     ) -> (Option<Bytes>, Result<(), Refusal>) {
         let fetched = self.get(file).await;
-        let given = self.give(update, file, &fetched);
+        let given = self.give(update, file, &fetched).await;
         (fetched.ok(), given)
     }
 
-    fn give(&self, update: &mut Update, file: &File, fetched: &Fetched) -> Result<(), Refusal> {
+    async fn give(
+        &self,
+        update: &mut Update,
+        file: &File,
+        fetched: &Fetched,
+    ) -> Result<(), Refusal> {
         let role = file.role.as_str();
         let length = fetched.as_ref().map_or(0, Bytes::len);
-        off_the_way(length, || {
+        off_the_way(self.name, length, || {
             let answer = match fetched {
                 Ok(bytes) => Answer::Bytes(bytes),
                 Err(FetchError::NotFound) => Answer::Absent,
@@ -111,6 +116,7 @@ impl Drive<'_> {
             };
             update.take(role, answer)
         })
+        .await
     }
 
     async fn get(&self, file: &File) -> Fetched {
