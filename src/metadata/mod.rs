@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, Span};
 
 use crate::clock::Clock;
+use crate::http::FetchError;
 use crate::singleflight::SingleFlight;
 use crate::telemetry::{Asker, Cached, Measures, computing};
 
@@ -199,6 +200,17 @@ impl Repositories {
     /// Where fetches, updates and looks into memory are counted.
     pub fn measures(&self) -> &Measures {
         &self.shared.measures
+    }
+}
+
+/// Why a file could not be had: with no room, it says nothing of the source.
+fn not_had(source: &str, file: &str, error: &FetchError) -> Unavailable {
+    match error {
+        FetchError::NoRoom => Unavailable::Overloaded,
+        _ => Unavailable::SourceUnavailable {
+            source_name: source.to_owned(),
+            cause: format!("{file}: {error}"),
+        },
     }
 }
 
