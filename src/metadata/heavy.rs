@@ -15,8 +15,8 @@ const HEAVY: usize = 2;
 
 static TURNS: LazyLock<Arc<Places<String>>> = LazyLock::new(|| Places::new(HEAVY));
 
-/// Works on so many bytes for `holder`. Where they are many, it does so in its turn, and other tasks
-/// leave this worker thread first, if the runtime has any other.
+/// Works on so many bytes for `holder`. Where they are many, it does so in its turn, and other
+/// tasks leave this worker thread first, if the runtime has any other.
 pub(super) async fn off_the_way<T>(holder: &str, bytes: usize, work: impl FnOnce() -> T) -> T {
     if bytes <= LIGHT_BYTES {
         return work();
