@@ -81,6 +81,32 @@ impl<K: Clone + Eq + Hash> Place<K> {
     }
 }
 
+impl<K: Eq + Hash> Place<K> {
+    /// How many these are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Gives back what is beyond `count`.
+    pub(crate) fn shrink_to(&mut self, count: usize) {
+        let over = self.count.saturating_sub(count);
+        if over == 0 {
+            return;
+        }
+        self.count = count;
+        let mut held = self.places.held();
+        held.all = held.all.saturating_sub(over);
+        if let Some(own) = held.by.get_mut(&self.holder) {
+            *own = own.saturating_sub(over);
+            if *own == 0 {
+                held.by.remove(&self.holder);
+            }
+        }
+        drop(held);
+        self.places.given_back.notify_waiters();
+    }
+}
+
 impl<K> Places<K> {
     fn held(&self) -> MutexGuard<'_, Held<K>> {
         // Between any two changes it is whole.
@@ -90,19 +116,7 @@ impl<K> Places<K> {
 
 impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
-        if self.count == 0 {
-            return;
-        }
-        let mut held = self.places.held();
-        held.all = held.all.saturating_sub(self.count);
-        if let Some(own) = held.by.get_mut(&self.holder) {
-            *own = own.saturating_sub(self.count);
-            if *own == 0 {
-                held.by.remove(&self.holder);
-            }
-        }
-        drop(held);
-        self.places.given_back.notify_waiters();
+        self.shrink_to(0);
     }
 }
 

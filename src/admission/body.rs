@@ -24,7 +24,7 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 const SMALL_BODY_BYTES: usize = 64 << 10;
 
 /// Most bytes held at one time of what counts apart, and of the rest: with verified metadata they
-/// are three quarters of the memory that an installation gives.
+/// are half of the memory that an installation gives.
 const BODIES_BYTES: usize = 64 << 20;
 
 /// Why a request gets no AdmissionReview in answer.

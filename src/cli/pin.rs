@@ -115,6 +115,7 @@ async fn fetch_root(place: &Place, image: &Reference) -> Result<UntrustedRoot, F
         accept: None,
         scope: Some(&scope),
         max_bytes: limits::ROOT_BYTES,
+        room: None,
         deadline: Instant::now() + TIMEOUT,
     };
     let answer = endpoint.get(&path, &ask).await.map_err(|error| match error {

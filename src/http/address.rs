@@ -330,7 +330,7 @@ mod tests {
             let config = EndpointConfig { base, ca_pem, credentials, token_hosts };
             let endpoint = Endpoint::new(config).expect("an endpoint");
             let deadline = Instant::now() + Duration::from_secs(5);
-            let ask = Ask { accept: None, scope: None, max_bytes: 9, deadline };
+            let ask = Ask { accept: None, scope: None, max_bytes: 9, room: None, deadline };
             endpoint.get("/", &ask).await.map(|_| ())
         };
         let opening = async {

@@ -138,6 +138,7 @@ impl Authorizer {
             accept: Some("application/json"),
             authorization: self.basic.clone(),
             max_bytes: TOKEN_BYTES,
+            room: None,
             deadline: ask.deadline,
         };
         let answer = transport.run(&exchange).await.and_then(success);

@@ -44,6 +44,9 @@ pub enum FetchError {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// The body is longer than there is room for at the moment.
+    #[error("there is no room for the body at the moment")]
+    NoRoom,
     /// Status 404.
     #[error("not found (404)")]
     NotFound,

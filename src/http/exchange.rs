@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method};
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use url::Url;
 use super::address::{AddressRules, GuardedResolver, is_loopback_literal};
 use super::error::{chain, shown};
 use super::rest::Rests;
-use super::{Answer, EndpointConfig, EndpointError, FetchError, roots, success};
+use super::{Answer, EndpointConfig, EndpointError, FetchError, Room, roots, success};
 
 /// Longest wait for a connection with its TLS handshake: enough for a lost packet or two, and it
 /// leaves time for another attempt inside an admission review.
@@ -45,6 +45,7 @@ pub(super) struct Exchange<'a> {
     pub(super) accept: Option<&'a str>,
     pub(super) authorization: Option<HeaderValue>,
     pub(super) max_bytes: u64,
+    pub(super) room: Option<&'a Room>,
     pub(super) deadline: Instant,
 }
 
@@ -181,7 +182,7 @@ impl Transport {
         if body == Body::Left {
             return Ok(Reply { answer: answer(headers, Bytes::new()), unread: Some(response) });
         }
-        let body = read_body(response, exchange.max_bytes).await?;
+        let body = read_body(response, exchange.max_bytes, exchange.room).await?;
         Ok(Reply { answer: answer(headers, body), unread: None })
     }
 }
@@ -195,15 +196,28 @@ fn check_length(headers: &HeaderMap, limit: u64) -> Result<(), FetchError> {
 }
 
 /// Reads at most `limit` bytes. Nothing decompresses, so the limit is of what is kept.
-async fn read_body(mut response: reqwest::Response, limit: u64) -> Result<Bytes, FetchError> {
-    let mut body = BytesMut::new();
+async fn read_body(
+    mut response: reqwest::Response,
+    limit: u64,
+    room: Option<&Room>,
+) -> Result<Bytes, FetchError> {
+    let mut share = room.map(Room::share);
+    let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(FetchError::from_client)? {
         if body.len() as u64 + chunk.len() as u64 > limit {
             return Err(FetchError::TooLarge { limit });
         }
+        if let Some(share) = &mut share {
+            share.grow(chunk.len())?;
+        }
         body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    if let Some(share) = share {
+        share.keep();
+    }
+    // Whoever keeps it keeps nothing more.
+    body.shrink_to_fit();
+    Ok(body.into())
 }
 
 fn number(header: Option<&HeaderValue>) -> Option<u64> {

@@ -10,6 +10,7 @@ mod challenge;
 mod error;
 mod exchange;
 mod rest;
+mod room;
 mod roots;
 mod stream;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use auth::Authorizer;
 pub(crate) use error::shown;
 pub use error::{EndpointError, FetchError};
 use exchange::{Body, Exchange, Reply, Transport};
+pub use room::Room;
 pub(crate) use roots::client_config as tls_client_config;
 pub use roots::read_system_certificates;
 pub use stream::Stream;
@@ -78,6 +80,8 @@ pub struct Ask<'a> {
     pub scope: Option<&'a str>,
     /// The longest body accepted, in bytes.
     pub max_bytes: u64,
+    /// What bodies take room of as they arrive, where it is bounded for many together.
+    pub room: Option<&'a Room>,
     /// When everything (connections, redirects, tokens, retries, the body) is over.
     pub deadline: Instant,
 }
@@ -197,6 +201,7 @@ impl Endpoint {
             accept: ask.accept,
             authorization: authorizer.remembered(ask.scope),
             max_bytes: ask.max_bytes,
+            room: ask.room,
             deadline: ask.deadline,
         };
         let reply = transport.send(&exchange, body).await?;

@@ -191,6 +191,7 @@ pub(crate) fn ask(millis: u64) -> Ask<'static> {
         accept: None,
         scope: None,
         max_bytes: 1000,
+        room: None,
         deadline: Instant::now() + Duration::from_millis(millis),
     }
 }

@@ -1,15 +1,16 @@
-//! How many updates run and wait at a time.
+//! How many updates run and wait at a time, and how much they hold.
 
 use std::sync::Arc;
 
+use countersign_verify::limits;
 use countersign_verify::outcome::Unavailable;
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::fair::{Place, Places};
+use crate::http::Room;
 
-/// Updates that reviews wait for and that run at a time, in the whole process: each may hold tens
-/// of MiB while it does.
+/// Updates that reviews wait for and that run at a time, in the whole process.
 const RUNNING: usize = 32;
 
 /// Updates that run or wait for their turn; more are refused at once.
@@ -24,6 +25,13 @@ const REFRESHING: usize = 32;
 /// where a refresh takes up to 72 ms.
 const REFRESHING_AT_HOST: usize = REFRESHING / 2;
 
+/// Bytes of files that each update may hold whatever the others do: hardly one needs more.
+const OWN_BYTES: usize = 256 << 10;
+
+/// Bytes of files beyond that which all updates hold at a time. A host alone gets half of them,
+/// which is what the largest repository takes.
+const SHARED_BYTES: usize = 2 * limits::TUF_REPOSITORY_BYTES as usize;
+
 /// Hosts whose turns are counted.
 const HOSTS: u64 = 1_000;
 
@@ -36,6 +44,7 @@ pub(super) struct Gate {
     at_host: Cache<String, AtHost>,
     refreshes: Arc<Semaphore>,
     refreshes_at: Cache<String, Arc<Semaphore>>,
+    bytes: Arc<Places<String>>,
 }
 
 /// What one host can get of the places and turns, shared by the namespaces that ask for it.
@@ -74,6 +83,7 @@ impl Default for Gate {
             at_host: Cache::new(HOSTS),
             refreshes: Arc::new(Semaphore::new(REFRESHING)),
             refreshes_at: Cache::new(HOSTS),
+            bytes: Places::new(SHARED_BYTES),
         }
     }
 }
@@ -89,6 +99,11 @@ impl Gate {
         // The host's first: who waits for a slow host holds no other host's turn.
         let own = at_host.turns.take(namespace.to_owned()).await;
         Ok(Turn { _places: places, _turns: [own, self.turns.take(host.to_owned()).await] })
+    }
+
+    /// Room for the files of an update at this host.
+    pub(super) fn room(&self, host: String) -> Room {
+        Room::new(OWN_BYTES, &self.bytes, host)
     }
 
     /// Waits for a turn in the background, as long as it takes; `None` where there are no more.

@@ -1,15 +1,29 @@
 //! Work that would keep a worker thread from other reviews.
 
+use std::sync::{Arc, LazyLock};
+
 use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::fair::Places;
 
 /// Files up to so many bytes are verified where they arrive: some milliseconds.
 const LIGHT_BYTES: usize = 256 << 10;
 
-/// Works on so many bytes. Where they are many, other tasks leave this worker thread first, if
-/// the runtime has any other.
-pub(super) fn off_the_way<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+/// Larger files that are verified at a time, in the whole process: while one is read it may take
+/// many times its length, a hundred MiB at the limits.
+const HEAVY: usize = 2;
+
+static TURNS: LazyLock<Arc<Places<String>>> = LazyLock::new(|| Places::new(HEAVY));
+
+/// Works on so many bytes for `holder`. Where they are many, it does so in its turn, and other
+/// tasks leave this worker thread first, if the runtime has any other.
+pub(super) async fn off_the_way<T>(holder: &str, bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes <= LIGHT_BYTES {
+        return work();
+    }
+    let _turn = TURNS.take(holder.to_owned()).await;
     let others = || Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    if bytes > LIGHT_BYTES && matches!(others(), Ok(RuntimeFlavor::MultiThread)) {
+    if matches!(others(), Ok(RuntimeFlavor::MultiThread)) {
         return tokio::task::block_in_place(work);
     }
     work()
@@ -18,7 +32,7 @@ pub(super) fn off_the_way<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -30,19 +44,55 @@ mod tests {
         let work = tokio::spawn(async move {
             // On the same worker's queue, behind this task.
             tokio::spawn(async move { other.store(true, Ordering::SeqCst) });
-            off_the_way(LIGHT_BYTES + 1, || {
+            off_the_way("one", LIGHT_BYTES + 1, || {
                 let begun = Instant::now();
                 while !done.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(10) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 done.load(Ordering::SeqCst)
             })
+            .await
         });
         assert!(work.await.expect("no panic"), "the other task had to wait");
     }
 
     #[tokio::test]
     async fn without_other_workers_it_is_done_in_place() {
-        assert_eq!(off_the_way(LIGHT_BYTES + 1, || 7), 7);
+        assert_eq!(off_the_way("one", LIGHT_BYTES + 1, || 7).await, 7);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn t2_k10_large_files_are_read_in_turn_and_no_holder_has_all_turns() {
+        let (begun, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let work = |holder: &'static str| {
+            let (begun, done) = (Arc::clone(&begun), Arc::clone(&done));
+            tokio::spawn(async move {
+                off_the_way(holder, LIGHT_BYTES + 1, || {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    while !done.load(Ordering::SeqCst) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                })
+                .await
+            })
+        };
+        let mut all = vec![work("hostile"), work("hostile"), work("hostile")];
+        let have_begun = async |count: usize| {
+            while begun.load(Ordering::SeqCst) < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            // Time for one that must not begin.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert_eq!(begun.load(Ordering::SeqCst), count);
+        };
+        have_begun(1).await;
+        all.push(work("other"));
+        have_begun(2).await;
+        assert_eq!(off_the_way("hostile", LIGHT_BYTES, || 7).await, 7, "small ones do not wait");
+        done.store(true, Ordering::SeqCst);
+        for work in all {
+            work.await.expect("no panic");
+        }
+        assert_eq!(begun.load(Ordering::SeqCst), 4);
     }
 }

@@ -29,6 +29,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::api::Source;
 use crate::clock::Clock;
+use crate::http::FetchError;
 use crate::singleflight::SingleFlight;
 use crate::telemetry::{Asker, Cached, Measures, computing};
 
@@ -214,6 +215,17 @@ fn answers() -> Cache<Key, Answer> {
         // None is given again for nearly as long.
         .time_to_live(UPDATE_TIMEOUT)
         .build()
+}
+
+/// Why a file could not be had: with no room, it says nothing of the source.
+fn not_had(source: &str, file: &str, error: &FetchError) -> Unavailable {
+    match error {
+        FetchError::NoRoom => Unavailable::Overloaded,
+        _ => Unavailable::SourceUnavailable {
+            source_name: source.to_owned(),
+            cause: format!("{file}: {error}"),
+        },
+    }
 }
 
 fn unavailable(live: &Live, cause: &dyn std::fmt::Display) -> Unavailable {

@@ -9,7 +9,7 @@ use countersign_verify::notary::{
     FileMeta, Memory, Pin, RELEASES, Repository, RootStep, SnapshotStep, TARGETS, Update,
 };
 use countersign_verify::outcome::{Denial, Refusal, Unavailable};
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -17,8 +17,8 @@ use tracing::Instrument as _;
 use super::heavy::off_the_way;
 use super::set::{Kept, Set};
 use super::update::Fetched;
-use super::{Live, Repository as Either};
-use crate::http::{Ask, Endpoint, FetchError};
+use super::{Live, Repository as Either, not_had};
+use crate::http::{Ask, Endpoint, FetchError, Room};
 use crate::telemetry::SPANS;
 
 const ROOT: &str = "root";
@@ -31,6 +31,7 @@ pub(super) struct Fetch<'a> {
     prefix: &'a str,
     live: &'a Live,
     pin: &'a Pin,
+    room: &'a Room,
     deadline: Instant,
     scope: String,
 }
@@ -60,10 +61,11 @@ impl<'a> Fetch<'a> {
         prefix: &'a str,
         live: &'a Live,
         pin: &'a Pin,
+        room: &'a Room,
         deadline: Instant,
     ) -> Self {
         let scope = format!("repository:{}:pull", live.repository);
-        Self { endpoint, prefix, live, pin, deadline, scope }
+        Self { endpoint, prefix, live, pin, room, deadline, scope }
     }
 
     /// The verified repository or why there is none, and what is to be remembered either way.
@@ -86,15 +88,20 @@ impl<'a> Fetch<'a> {
             let mut files: Files =
                 set.files.iter().map(|(role, file)| (role.clone(), Ok(file.clone()))).collect();
             files.insert(TIMESTAMP.to_owned(), Ok(timestamp));
-            // Where a newer root is needed, or anything else is wrong, everything is fetched anew.
-            let attempt = self.attempt(&mut memory, &files, now).await;
-            if let Ok(Some(new)) = attempt {
-                return (memory, Ok(new));
+            // Where a newer root is needed, or anything else is wrong, everything is fetched anew;
+            // where there is no room for some, there is none for all.
+            match self.attempt(&mut memory, &files, now).await {
+                Ok(Some(new)) => return (memory, Ok(new)),
+                Err(refusal) if refusal == Unavailable::Overloaded.into() => {
+                    return (memory, Err(refusal));
+                }
+                _ => {}
             }
         }
         // The snapshot may name a newer root than the one that was fetched beside it: once, the
         // files are fetched again together.
         for _ in 0..2 {
+            self.room.empty();
             let files = self.newest().await;
             match self.attempt(&mut memory, &files, now).await {
                 Ok(None) => {}
@@ -133,39 +140,33 @@ impl<'a> Fetch<'a> {
         files: &Files,
     ) -> Result<Option<Kept>, Refusal> {
         let mut taken = Kept::new();
-        // A copy, as long as the file: what was read may lie in a larger piece of memory.
-        let mut keep = |role: &str, file: &Bytes| {
-            drop(taken.insert(role.to_owned(), Bytes::copy_from_slice(file)));
-        };
+        let mut keep = |role: &str, file: Bytes| drop(taken.insert(role.to_owned(), file));
         let root = self.take(files, ROOT)?;
-        let mut step = off_the_way(root.len(), || update.root(&root))?;
+        let host = self.live.source.host();
+        let mut step = off_the_way(&host, root.len(), || update.root(&root)).await?;
         while let RootStep::Needs(versions) = step {
             step = update.older_roots(self.older_roots(versions).await?)?;
         }
-        keep(ROOT, &root);
+        keep(ROOT, root);
         update.timestamp(&self.take(files, TIMESTAMP)?)?;
         let wanted = update.snapshot_file().ok_or_else(|| missing(SNAPSHOT))?;
         let snapshot = self.exact(SNAPSHOT, &wanted, files, limits::SNAPSHOT_BYTES).await?;
-        let step = off_the_way(snapshot.len(), || update.snapshot(&snapshot))?;
+        let step = off_the_way(&host, snapshot.len(), || update.snapshot(&snapshot)).await?;
         if let SnapshotStep::RootChanged = step {
             return Ok(None);
         }
-        keep(SNAPSHOT, &snapshot);
+        keep(SNAPSHOT, snapshot);
         loop {
             let wanted = update.wanted_roles();
             if wanted.is_empty() {
                 return Ok(Some(taken));
             }
-            let fetched = join_all(
-                wanted
-                    .iter()
-                    .map(|(role, meta)| self.exact(role, meta, files, limits::TARGETS_BYTES)),
-            )
-            .await;
-            for ((role, _), file) in wanted.iter().zip(fetched) {
+            let files = wanted.iter().map(|(role, meta)| self.of_role(role, meta, files));
+            for ((role, _), file) in wanted.iter().zip(try_join_all(files).await?) {
                 let length = file.as_ref().map_or(0, Bytes::len);
-                off_the_way(length, || update.role(role, file.as_deref().map_err(Clone::clone)));
-                if let Ok(file) = &file {
+                let take = || update.role(role, file.as_deref().map_err(Clone::clone));
+                off_the_way(&host, length, take).await;
+                if let Ok(file) = file {
                     keep(role, file);
                 }
             }
@@ -230,6 +231,20 @@ impl<'a> Fetch<'a> {
             .map_err(|error| self.unavailable(&name, &error))
     }
 
+    /// A role's file, or why the role lacks it. Where there is no room for one, there is none for
+    /// the others either.
+    async fn of_role(
+        &self,
+        role: &str,
+        wanted: &FileMeta,
+        files: &Files,
+    ) -> Result<Result<Bytes, Unavailable>, Unavailable> {
+        match self.exact(role, wanted, files, limits::TARGETS_BYTES).await {
+            Err(Unavailable::Overloaded) => Err(Unavailable::Overloaded),
+            file => Ok(file),
+        }
+    }
+
     fn take(&self, files: &Files, role: &str) -> Result<Bytes, Refusal> {
         match files.get(role) {
             Some(Ok(bytes)) => Ok(bytes.clone()),
@@ -245,6 +260,7 @@ impl<'a> Fetch<'a> {
             accept: None,
             scope: Some(&self.scope),
             max_bytes: limit,
+            room: Some(self.room),
             deadline: self.deadline,
         };
         self.endpoint.get(&path, &ask).await.map(|answer| answer.body)
@@ -268,7 +284,7 @@ impl<'a> Fetch<'a> {
     }
 
     fn unavailable(&self, file: &str, error: &FetchError) -> Unavailable {
-        super::unavailable(self.live, &format!("{file}.json: {error}"))
+        not_had(&self.live.source.name, &format!("{file}.json"), error)
     }
 }
 

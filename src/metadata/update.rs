@@ -7,6 +7,7 @@ use countersign_verify::tuf::InitialRoot;
 use super::refresh::LONGEST_BACK_OFF;
 use super::*;
 use crate::api::SourceKind;
+use crate::http::Room;
 
 /// What an update came to.
 pub(super) struct Fetched {
@@ -31,6 +32,8 @@ struct At<'s> {
     wants: &'s [Want],
     /// So many of them are theirs.
     own: usize,
+    /// For the files that are fetched, until their set is at hand.
+    room: &'s Room,
     deadline: Instant,
 }
 
@@ -191,7 +194,8 @@ impl Shared {
         let wants = self.wanted(live, before.as_deref());
         let set = before.as_deref();
         let (own, deadline) = (live.wants.len(), begun + UPDATE_TIMEOUT);
-        let at = At { set, within, wants: &wants, own, deadline };
+        let room = self.gate.room(live.source.host());
+        let at = At { set, within, wants: &wants, own, room: &room, deadline };
         let (fetched, computed) = computing(self.fetch(live, at)).await;
         let ended = |outcome| {
             self.measures.updated(outcome, begun.elapsed(), computed);
@@ -330,7 +334,7 @@ impl Shared {
         let now = self.clock.now();
         match (anchor, servers) {
             (Anchor::Pin(pin), Servers::Notary { endpoint, prefix }) => {
-                let fetch = notary::Fetch::new(endpoint, prefix, live, pin, at.deadline);
+                let fetch = notary::Fetch::new(endpoint, prefix, live, pin, at.room, at.deadline);
                 fetch.run(remembered, at.set, now).await
             }
             (Anchor::Root { initial, max_delegations }, Servers::Tuf(mirrors)) => {
@@ -343,6 +347,7 @@ impl Shared {
                     within: at.within,
                     wants: at.wants,
                     own: at.own,
+                    room: at.room,
                     now,
                 };
                 let (memory, updated) = tuf::run(mirrors, begin, remembered, at.deadline).await;

@@ -76,8 +76,13 @@ pub(super) async fn resolve(
     let path = format!("/v2/{repository}/manifests/{}", image.tag().unwrap_or("latest"));
     let scope = format!("repository:{repository}:pull");
     let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ");
-    let ask =
-        Ask { accept: Some(&accept), scope: Some(&scope), max_bytes: MANIFEST_BYTES, deadline };
+    let ask = Ask {
+        accept: Some(&accept),
+        scope: Some(&scope),
+        max_bytes: MANIFEST_BYTES,
+        room: None,
+        deadline,
+    };
     match endpoint.head(&path, &ask).await {
         Ok(answer) => {
             if let Some(resolved) = from_head(&answer.headers)? {
@@ -103,8 +108,13 @@ pub(super) async fn fetch(
     let path = format!("/v2/{repository}/manifests/{digest}");
     let scope = format!("repository:{repository}:pull");
     let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ");
-    let ask =
-        Ask { accept: Some(&accept), scope: Some(&scope), max_bytes: MANIFEST_BYTES, deadline };
+    let ask = Ask {
+        accept: Some(&accept),
+        scope: Some(&scope),
+        max_bytes: MANIFEST_BYTES,
+        room: None,
+        deadline,
+    };
     let body = endpoint.get(&path, &ask).await?.body;
     if digest.verifies(&body) { Ok(body) } else { Err(ManifestError::Another) }
 }

@@ -1,14 +1,18 @@
 //! A Notary server that has files, and says what it was asked for.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt as _, stream};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use url::Url;
@@ -27,6 +31,7 @@ struct Shared {
     asked: Mutex<Vec<String>>,
     garbage: AtomicBool,
     held: watch::Sender<bool>,
+    withheld: watch::Sender<bool>,
     answering: AtomicUsize,
     most_at_once: AtomicUsize,
 }
@@ -91,6 +96,12 @@ impl Server {
         self.shared.held.send_replace(false);
     }
 
+    /// Sends of every file that is longer than a MiB all but its last byte, until it is told
+    /// otherwise.
+    pub(crate) fn withholds(&self, withholds: bool) {
+        self.shared.withheld.send_replace(withholds);
+    }
+
     /// The paths, in order.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.shared.asked.lock().expect("asked").clone()
@@ -122,5 +133,20 @@ async fn answer(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
         return "<html>It works!</html>".into_response();
     }
     let file = shared.files.lock().expect("files").get(uri.path()).cloned();
-    file.map_or_else(|| StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response)
+    match file.map(Bytes::from) {
+        None => StatusCode::NOT_FOUND.into_response(),
+        Some(file) if file.len() > 1 << 20 => slow_to_end(&shared, file),
+        Some(file) => file.into_response(),
+    }
+}
+
+fn slow_to_end(shared: &Shared, mut file: Bytes) -> Response {
+    let (length, end) = (file.len(), file.split_off(file.len() - 1));
+    let mut withheld = shared.withheld.subscribe();
+    let end = async move {
+        let _ = withheld.wait_for(|withheld| !withheld).await;
+        Ok::<_, Infallible>(end)
+    };
+    let body = stream::iter([Ok(file)]).chain(stream::once(end));
+    ([(CONTENT_LENGTH, length)], Body::from_stream(body)).into_response()
 }

@@ -22,7 +22,7 @@ async fn drive(mirror: &Mirror, files: &Files, ahead: bool) -> Driven {
     let mut update = Update::new(&files.initial(), Memory::default(), now());
     update.want_target(&path("1.4"));
     let deadline = Instant::now() + Duration::from_secs(5);
-    let drive = Drive { mirror, name: "mirror", deadline, ahead };
+    let drive = Drive { mirror, name: "mirror", room: None, deadline, ahead };
     let mut taken = Vec::new();
     let mut keep = |role: &str, bytes: &bytes::Bytes| {
         taken.push(role.to_owned());

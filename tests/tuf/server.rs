@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use countersign_verify::tuf::file_name;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use url::Url;
@@ -34,6 +34,9 @@ pub(crate) enum Manner {
     Slow,
     /// With the files; what it does not have is forbidden, as buckets say.
     Bucket,
+    /// With the files; of those longer than a MiB, until it is told otherwise, all but the last
+    /// byte.
+    Withholding,
 }
 
 #[derive(Clone)]
@@ -127,6 +130,16 @@ async fn answer(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
                 Some((Ok::<_, std::io::Error>(Bytes::from(vec![byte])), left))
             });
             Body::from_stream(drip).into_response()
+        }
+        Manner::Withholding if bytes.len() > 1 << 20 => {
+            let mut told = shared.manner.subscribe();
+            let mut file = Bytes::from(bytes);
+            let end = file.split_off(file.len() - 1);
+            let end = async move {
+                let _ = told.wait_for(|manner| *manner != Manner::Withholding).await;
+                Ok::<_, std::io::Error>(end)
+            };
+            Body::from_stream(stream::iter([Ok(file)]).chain(stream::once(end))).into_response()
         }
         _ => bytes.into_response(),
     }

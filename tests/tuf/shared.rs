@@ -6,7 +6,11 @@ use std::time::Duration;
 use countersign::api::SourceKind;
 use countersign::metadata::{Live, MemoryStore, Want};
 use countersign_verify::image::Reference;
+use countersign_verify::outcome::Unavailable;
 use countersign_verify::tuf::InitialRoot;
+use futures_util::StreamExt as _;
+use futures_util::future::ready;
+use futures_util::stream::FuturesUnordered;
 use serde_json::json;
 
 use super::*;
@@ -166,6 +170,35 @@ async fn o1_who_joins_another_s_failing_update_is_answered_by_the_set_at_hand() 
     );
     assert_eq!(unmet.expect_err("it is away").code(), "SourceUnavailable");
     met.expect("at hand");
+}
+
+#[tokio::test]
+async fn t2_k10_what_updates_hold_is_bounded_and_what_finds_no_room_is_no_evidence() {
+    let mut repo = signing();
+    repo.set("targets", "comment", json!("x".repeat(4_900_000)));
+    let files = repo.seal();
+    let (server, second) = (Server::with(&files).await, Server::with(&files).await);
+    server.answers(Manner::Withholding);
+    let world = World::new(vec![server.url(), second.url()], &files, MINUTE);
+    let question = tags("1.4");
+    // As many as one host has turns for, and together more than one host may have of files.
+    let update = |number: u8| {
+        let mut source = (*world.source).clone();
+        (source.name, source.fingerprint) = (format!("tuf-{number}"), [number; 32]);
+        let (lookup, reference) = (Arc::clone(&question.lookup), question.reference.clone());
+        let live = Live::tuf(Arc::new(source), vec![Want { lookup, reference }]);
+        let repositories = world.repositories.clone();
+        async move { repositories.update(&live, &format!("team-{number}")).await }
+    };
+    let mut updates: FuturesUnordered<_> = (0..16).map(update).collect();
+    let ended = tokio::time::timeout(Duration::from_secs(4), updates.next()).await;
+    let refusal = ended.expect("at once").expect("one").expect_err("no room");
+    assert_eq!(refusal, Unavailable::Overloaded.into());
+    assert!(second.asked().is_empty(), "another mirror's files need as much room");
+    server.answers(Manner::Honest);
+    assert!(updates.filter(|ended| ready(ended.is_ok())).count().await > 8);
+    let again = futures_util::future::join_all((16..18).map(update)).await;
+    assert!(again.iter().all(Result::is_ok), "all room is free again");
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 mod node;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
@@ -13,25 +12,59 @@ use crate::outcome::Denial;
 
 pub(crate) use node::Node;
 
-/// A JSON value as signed metadata may hold it: integers only, no member twice.
+/// A JSON value as signed metadata may hold it: integers only, no member twice. Small, and nothing
+/// of it is larger than it has to be: whoever writes an unverified file chooses what it is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Value {
     Null,
     Bool(bool),
-    Integer(i128),
-    String(String),
-    Array(Vec<Value>),
-    Object(BTreeMap<String, Value>),
+    /// At least 0.
+    Unsigned(u64),
+    /// Below 0.
+    Negative(i64),
+    String(Box<str>),
+    Array(Box<[Value]>),
+    Object(Members),
+}
+
+/// An object's members, sorted by their names' bytes, no name twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Members(Box<[(Box<str>, Value)]>);
+
+impl Members {
+    /// Sorts them; the name of one that is there twice, if there is any.
+    pub(crate) fn new(mut members: Vec<(Box<str>, Value)>) -> Result<Self, Box<str>> {
+        members.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        match members.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            Some(pair) => Err(pair[0].0.clone()),
+            None => Ok(Self(members.into())),
+        }
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.0.binary_search_by(|(member, _)| (**member).cmp(name)).ok()
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.position(name).map(|position| &self.0[position].1)
+    }
+
+    pub(crate) fn iter(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = (&str, &Value)> + ExactSizeIterator {
+        self.0.iter().map(|(name, value)| (&**name, value))
+    }
 }
 
 impl Value {
-    /// Takes an object's member out; null where there is none.
+    /// Takes an object's member out, which is null then; null where there is none.
     pub(crate) fn take(&mut self, name: &str) -> Self {
-        match self {
-            Self::Object(members) => members.remove(name),
-            _ => None,
+        if let Self::Object(members) = self
+            && let Some(position) = members.position(name)
+        {
+            return std::mem::replace(&mut members.0[position].1, Self::Null);
         }
-        .unwrap_or(Self::Null)
+        Self::Null
     }
 }
 
@@ -75,7 +108,8 @@ fn write(value: &Value, out: &mut Vec<u8>) {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Integer(integer) => out.extend_from_slice(integer.to_string().as_bytes()),
+        Value::Unsigned(integer) => out.extend_from_slice(integer.to_string().as_bytes()),
+        Value::Negative(integer) => out.extend_from_slice(integer.to_string().as_bytes()),
         Value::String(text) => write_string(text, out),
         Value::Array(values) => {
             out.push(b'[');
@@ -149,19 +183,19 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Integer(value.into()))
+        Ok(Value::Unsigned(value))
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Integer(value.into()))
+        Ok(u64::try_from(value).map_or(Value::Negative(value), Value::Unsigned))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+        Ok(Value::String(value.into()))
     }
 
     fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
+        Ok(Value::String(value.into()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
@@ -169,19 +203,16 @@ impl<'de> Visitor<'de> for Seed<'_> {
         while let Some(value) = access.next_element_seed(self)? {
             values.push(value);
         }
-        Ok(Value::Array(values))
+        Ok(Value::Array(values.into()))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut members = BTreeMap::new();
-        while let Some(name) = access.next_key::<String>()? {
-            let value = access.next_value_seed(self)?;
-            if members.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("member \"{name}\" is there twice")));
-            }
-            members.insert(name, value);
+        let mut members = Vec::new();
+        while let Some(name) = access.next_key::<Box<str>>()? {
+            members.push((name, access.next_value_seed(self)?));
         }
-        Ok(Value::Object(members))
+        let twice = |name| A::Error::custom(format_args!("member \"{name}\" is there twice"));
+        Members::new(members).map(Value::Object).map_err(twice)
     }
 }
 

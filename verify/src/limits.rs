@@ -43,6 +43,12 @@ pub const TARGETS_BYTES: u64 = 16 << 20;
 /// Source: whoever serves the files chooses what an unverified one makes us hold.
 pub const SPECULATIVE_TARGETS_BYTES: u64 = 1 << 20;
 
+/// Largest sum of one Notary repository's targets files that are loaded, in bytes: 120,000 tags in
+/// all its roles, of which a team has hundreds. Source: whoever may sign one repository chooses how
+/// long its files are, all are held at once, and they are to be a fraction of what a replica has;
+/// two of [`TARGETS_BYTES`].
+pub const NOTARY_REPOSITORY_BYTES: u64 = 32 << 20;
+
 /// Most root rotations followed in one update. Source: python-tuf (`max_root_rotations`, 256).
 pub const ROOT_ROTATIONS: u64 = 256;
 

@@ -77,7 +77,8 @@ impl<'a> Client<'a> {
     /// one is there.
     async fn run(&self, mut update: Update) -> Result<Repository, String> {
         let name = self.url.as_str();
-        let drive = Drive { mirror: &self.mirror, name, deadline: self.deadline, ahead: false };
+        let drive =
+            Drive { mirror: &self.mirror, name, room: None, deadline: self.deadline, ahead: false };
         let mut offered = None;
         while let Some(file) = update.wanted().into_iter().next() {
             let role = file.role.as_str();

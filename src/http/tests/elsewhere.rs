@@ -164,6 +164,7 @@ async fn r5_a_literal_address_is_not_contacted_unless_configured() {
     let transport = Transport::new(&config, rules, resolver).expect("transport");
     let ask = ask(5000);
     let exchange = Exchange {
+        room: None,
         method: http::Method::GET,
         url: format!("https://{}/", trap.address).parse().expect("URL"),
         accept: None,

@@ -48,7 +48,7 @@ impl Mirror {
     ) -> Result<Body, FetchError> {
         match self {
             Self::Server { endpoint, prefix } => {
-                let ask = Ask { accept: None, scope: None, max_bytes, deadline };
+                let ask = Ask { accept: None, scope: None, max_bytes, room: None, deadline };
                 let path = format!("{prefix}/{}", escaped(path));
                 Ok(Body(Origin::Server(endpoint.open(&path, &ask).await?)))
             }

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use countersign_verify::limits;
 use countersign_verify::outcome::{Denial, Refusal, Unavailable};
 use countersign_verify::tuf::{Answer, File, Update};
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::Mirror;
-use crate::http::FetchError;
+use crate::http::{FetchError, Room};
 use crate::metadata::heavy::off_the_way;
+use crate::metadata::not_had;
 
 const ROOT: &str = "root";
 const TIMESTAMP: &str = "timestamp";
@@ -25,6 +26,8 @@ pub struct Drive<'a> {
     pub mirror: &'a Mirror,
     /// What the place is called in refusals: a source's name, or an URL.
     pub name: &'a str,
+    /// What the files take as they arrive, where it is bounded for many updates together.
+    pub room: Option<&'a Room>,
     /// When everything has to be there.
     pub deadline: Instant,
     /// Whether the timestamp is fetched beside the first root that is asked for, which saves a
@@ -41,23 +44,19 @@ type Fetched = Result<Bytes, FetchError>;
 
 impl Drive<'_> {
     /// Fetches what the update wants, side by side where it wants several files, and gives it to
-    /// it. At most [`limits::TUF_REPOSITORY_BYTES`] in all, older roots left out, beyond which no
-    /// further file is fetched.
+    /// it. At most [`limits::TUF_REPOSITORY_BYTES`] in all, roots left out: no file is fetched that
+    /// is longer than what is left.
     ///
     /// # Errors
     /// Why the update failed. What it has verified by then is in its memory.
     pub async fn run(&self, update: &mut Update, taken: Taken<'_>) -> Result<(), Refusal> {
         let mut timestamp = None;
         let mut is_first = true;
-        let mut bytes: u64 = 0;
+        let mut left = limits::TUF_REPOSITORY_BYTES;
         loop {
-            let mut wanted = update.wanted();
-            wanted.truncate(SIDE_BY_SIDE);
+            let wanted = fitting(update.wanted(), left);
             if wanted.is_empty() {
                 return Ok(());
-            }
-            if bytes > limits::TUF_REPOSITORY_BYTES {
-                return Err(too_much().into());
             }
             let fetched = if self.ahead && is_first && wanted[0].role == ROOT {
                 let (root, ahead) = tokio::join!(self.get(&wanted[0]), self.timestamp());
@@ -66,15 +65,20 @@ impl Drive<'_> {
             } else {
                 match timestamp.take_if(|_| wanted[0].role == TIMESTAMP) {
                     Some(fetched) => vec![fetched],
-                    None => join_all(wanted.iter().map(|file| self.get(file))).await,
+                    None => try_join_all(wanted.iter().map(|file| self.with_room(file))).await?,
                 }
             };
             is_first = false;
+            let before = left;
             for (file, fetched) in wanted.iter().zip(fetched) {
-                if let (Ok(read), false) = (&fetched, file.role == ROOT) {
-                    bytes += read.len() as u64;
+                match &fetched {
+                    Ok(read) if file.role != ROOT => left -= left.min(read.len() as u64),
+                    Err(FetchError::TooLarge { limit }) if *limit == before => {
+                        return Err(too_much().into());
+                    }
+                    _ => {}
                 }
-                self.give(update, file, &fetched)?;
+                self.give(update, file, &fetched).await?;
                 if let Ok(read) = &fetched {
                     taken(&file.role, read);
                 }
@@ -90,36 +94,66 @@ impl Drive<'_> {
         file: &File,
     ) -> (Option<Bytes>, Result<(), Refusal>) {
         let fetched = self.get(file).await;
-        let given = self.give(update, file, &fetched);
+        let given = self.give(update, file, &fetched).await;
         (fetched.ok(), given)
     }
 
-    fn give(&self, update: &mut Update, file: &File, fetched: &Fetched) -> Result<(), Refusal> {
+    async fn give(
+        &self,
+        update: &mut Update,
+        file: &File,
+        fetched: &Fetched,
+    ) -> Result<(), Refusal> {
         let role = file.role.as_str();
         let length = fetched.as_ref().map_or(0, Bytes::len);
-        off_the_way(length, || {
+        off_the_way(self.name, length, || {
             let answer = match fetched {
                 Ok(bytes) => Answer::Bytes(bytes),
                 Err(FetchError::NotFound) => Answer::Absent,
                 // What a bucket says of an object that is not there; python-tuf reads it so.
                 Err(FetchError::Status(403)) if role == ROOT => Answer::Absent,
                 Err(FetchError::TooLarge { limit }) => Answer::TooLong { limit: *limit },
-                Err(error) => Answer::Unavailable(Unavailable::SourceUnavailable {
-                    source_name: self.name.to_owned(),
-                    cause: format!("{}: {error}", file.path),
-                }),
+                Err(error) => Answer::Unavailable(not_had(self.name, &file.path, error)),
             };
             update.take(role, answer)
         })
+        .await
+    }
+
+    /// Where there is no room for one, there is none for the others either.
+    async fn with_room(&self, file: &File) -> Result<Fetched, Unavailable> {
+        match self.get(file).await {
+            Err(FetchError::NoRoom) => Err(Unavailable::Overloaded),
+            fetched => Ok(fetched),
+        }
     }
 
     async fn get(&self, file: &File) -> Fetched {
-        self.mirror.get(&file.path, file.max_bytes, self.deadline).await
+        self.mirror.get(&file.path, file.max_bytes, self.room, self.deadline).await
     }
 
     async fn timestamp(&self) -> Fetched {
-        self.mirror.get(TIMESTAMP_FILE, limits::TUF_TIMESTAMP_BYTES, self.deadline).await
+        let most = limits::TUF_TIMESTAMP_BYTES;
+        self.mirror.get(TIMESTAMP_FILE, most, self.room, self.deadline).await
     }
+}
+
+/// Those of the wanted files that are fetched side by side: no more than fit into what is left
+/// whatever their lengths turn out to be, or one that may take all of it.
+fn fitting(mut wanted: Vec<File>, left: u64) -> Vec<File> {
+    let mut sum: u64 = 0;
+    let fits = |file: &&File| {
+        sum = sum.saturating_add(file.max_bytes);
+        sum <= left
+    };
+    let count = wanted.iter().take(SIDE_BY_SIDE).take_while(fits).count();
+    wanted.truncate(count.max(1));
+    if let [file] = wanted.as_mut_slice()
+        && file.role != ROOT
+    {
+        file.max_bytes = file.max_bytes.min(left);
+    }
+    wanted
 }
 
 const SUM: &str = "the sum of a repository's metadata, in bytes,";

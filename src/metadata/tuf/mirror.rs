@@ -9,7 +9,7 @@ use url::Url;
 
 use super::reads::Reads;
 use crate::files;
-use crate::http::{Ask, Endpoint, EndpointConfig, EndpointError, FetchError, shown};
+use crate::http::{Ask, Endpoint, EndpointConfig, EndpointError, FetchError, Room, shown};
 
 /// One place that has a repository's files. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -61,8 +61,9 @@ impl Mirror {
         plain.then(|| url.to_file_path().ok()).flatten().map(Self::Folder)
     }
 
-    /// Reads a file of at most `max_bytes`, until the deadline. `path` is below the folder, and
-    /// escaped as [`countersign_verify::tuf::file_name`] does it; slashes lead into folders.
+    /// Reads a file of at most `max_bytes`, which takes `room`, until the deadline. `path` is below
+    /// the folder, and escaped as [`countersign_verify::tuf::file_name`] does it; slashes lead into
+    /// folders.
     ///
     /// # Errors
     /// [`FetchError::NotFound`] where there is none; and why it could not be had.
@@ -70,17 +71,21 @@ impl Mirror {
         &self,
         path: &str,
         max_bytes: u64,
+        room: Option<&Room>,
         deadline: Instant,
     ) -> Result<Bytes, FetchError> {
         match self {
             Self::Server { endpoint, prefix } => {
-                let ask = Ask { accept: None, scope: None, max_bytes, deadline };
+                let ask = Ask { accept: None, scope: None, max_bytes, room, deadline };
                 Ok(endpoint.get(&format!("{prefix}/{path}"), &ask).await?.body)
             }
             Self::Folder(folder) => {
                 let file = below(folder, path)?;
                 let work = move || read(&file, max_bytes);
-                Reads::of(folder).run(deadline, work).await
+                let bytes = Reads::of(folder).run(deadline, work).await?;
+                // Of one folder a few files are read at a time, each up to its limit.
+                room.map_or(Ok(()), |room| room.take(bytes.len()))?;
+                Ok(bytes)
             }
         }
     }

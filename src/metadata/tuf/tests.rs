@@ -22,7 +22,7 @@ async fn t2_t16_a_folders_files_are_read_up_to_a_bound_and_none_outside_of_it() 
     let mirror = Mirror::plain(&url).unwrap();
     let get = |path: &'static str, limit| {
         let mirror = mirror.clone();
-        async move { mirror.get(path, limit, soon()).await.map(|bytes| bytes.to_vec()) }
+        async move { mirror.get(path, limit, None, soon()).await.map(|bytes| bytes.to_vec()) }
     };
     assert_eq!(get("1.a%2Fb.json", 5).await, Ok(b"12345".to_vec()));
     assert_eq!(get("1.a%2Fb.json", 4).await, Err(FetchError::TooLarge { limit: 4 }));
@@ -40,7 +40,7 @@ async fn a_pipe_in_a_folder_is_not_waited_for() {
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
     let mirror = Mirror::Folder(folder.path().to_owned());
-    let read = mirror.get("timestamp.json", 9, soon()).await;
+    let read = mirror.get("timestamp.json", 9, None, soon()).await;
     assert_eq!(read, Err(FetchError::File("it is not a regular file".to_owned())));
 }
 

@@ -2,7 +2,7 @@
 
 use countersign_verify::limits;
 use countersign_verify::memory::Memory;
-use countersign_verify::outcome::{Denial, Refusal};
+use countersign_verify::outcome::{Denial, Refusal, Unavailable};
 use countersign_verify::tuf::{InitialRoot, Repository, Update};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::drive::{is_too_much, too_much};
 use super::mirrors::share;
 use super::{Drive, Mirror, Mirrors};
+use crate::http::Room;
 use crate::metadata::cause;
 use crate::metadata::live::Want;
 
@@ -26,6 +27,7 @@ pub(in crate::metadata) struct Begin<'a> {
     pub(in crate::metadata) wants: &'a [Want],
     /// So many of the first are of who waits; the others can be loaded later as well.
     pub(in crate::metadata) own: usize,
+    pub(in crate::metadata) room: &'a Room,
     pub(in crate::metadata) now: Timestamp,
 }
 
@@ -74,7 +76,12 @@ pub(in crate::metadata) async fn run(
         updated.as_ref().is_ok_and(|repository| flaws(repository) <= known)
     };
     let too_much = |updated: &Result<Repository, Refusal>| updated.as_ref().is_err_and(is_too_much);
-    if begin.within && !is_sound(&updated) && !too_much(&updated) {
+    // Where there was no room for some, there is none for all.
+    let no_room = |updated: &Result<Repository, Refusal>| {
+        updated.as_ref().is_err_and(|refusal| *refusal == Unavailable::Overloaded.into())
+    };
+    if begin.within && !is_sound(&updated) && !too_much(&updated) && !no_room(&updated) {
+        drop(updated);
         begin.within = false;
         (memory, updated) = over_mirrors(mirrors, begin, &memory, deadline).await;
     }
@@ -102,6 +109,9 @@ async fn over_mirrors(
     let mut refused: Option<Refusal> = None;
     for (tried, (number, mirror)) in mirrors.in_turn().enumerate() {
         let until = share(deadline, mirrors.count() - tried);
+        if flawed.is_none() {
+            begin.room.empty();
+        }
         let (seen, updated) = attempt(mirror, begin, memory.clone(), until).await;
         memory = seen;
         match updated {
@@ -123,6 +133,10 @@ async fn over_mirrors(
                 if !matches!(refused, Some(Refusal::Denied(_))) {
                     refused = Some(refusal);
                 }
+                // Another mirror's files need as much room.
+                if code == Unavailable::Overloaded.code() {
+                    break;
+                }
             }
         }
     }
@@ -143,7 +157,7 @@ async fn attempt(
     let mut update = begin.update(memory.clone());
     // That of the set at hand, where that is gone on with.
     let base = update.memory().clone();
-    let drive = Drive { mirror, name: begin.source, deadline, ahead: true };
+    let drive = Drive { mirror, name: begin.source, room: Some(begin.room), deadline, ahead: true };
     let driven = drive.run(&mut update, &mut |_, _| {}).await;
     let memory = memory.raised(&base, update.memory().clone());
     let repository = driven.and_then(|()| update.finish()).and_then(|repository| {

@@ -1,12 +1,10 @@
 //! Typed reading of parsed JSON, with errors that name the file and the member.
 
-use std::collections::BTreeMap;
-
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 
-use super::Value;
+use super::{Members, Value};
 use crate::hash::unhex;
 use crate::outcome::Denial;
 
@@ -39,7 +37,7 @@ impl<'a> Node<'a> {
     }
 
     /// An object's members.
-    pub(crate) fn object(&self) -> Result<&'a BTreeMap<String, Value>, Denial> {
+    pub(crate) fn object(&self) -> Result<&'a Members, Denial> {
         match self.value {
             Value::Object(members) => Ok(members),
             _ => Err(self.is_not("an object")),
@@ -67,7 +65,7 @@ impl<'a> Node<'a> {
     ) -> Result<impl ExactSizeIterator<Item = (&'a str, Self)> + use<'a>, Denial> {
         let file = self.file;
         let members = self.object()?.iter();
-        Ok(members.map(move |(name, value)| (name.as_str(), Self { file, name, value })))
+        Ok(members.map(move |(name, value)| (name, Self { file, name, value })))
     }
 
     /// The elements.
@@ -90,10 +88,9 @@ impl<'a> Node<'a> {
     /// An integer of at least 0.
     pub(crate) fn unsigned(&self) -> Result<u64, Denial> {
         match self.value {
-            Value::Integer(integer) => u64::try_from(*integer).ok(),
-            _ => None,
+            Value::Unsigned(integer) => Ok(*integer),
+            _ => Err(self.is_not("a whole number of 64 bits")),
         }
-        .ok_or_else(|| self.is_not("a whole number of 64 bits"))
     }
 
     /// An integer of at least 1.

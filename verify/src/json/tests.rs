@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -53,9 +55,9 @@ fn t15_only_integers_of_64_bits_are_numbers() {
     }
     let denial = read("1.0").expect_err("a fraction").to_string();
     assert!(denial.contains("expected a JSON value without fractions"), "{denial}");
-    assert_eq!(read("18446744073709551615").expect("fits"), Value::Integer(u64::MAX.into()));
-    assert_eq!(read("-9223372036854775808").expect("fits"), Value::Integer(i64::MIN.into()));
-    assert_eq!(read("0").expect("fits"), Value::Integer(0));
+    assert_eq!(read("18446744073709551615").expect("fits"), Value::Unsigned(u64::MAX));
+    assert_eq!(read("-9223372036854775808").expect("fits"), Value::Negative(i64::MIN));
+    assert_eq!(read("0").expect("fits"), Value::Unsigned(0));
 }
 
 #[test]
@@ -114,18 +116,23 @@ fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
-        any::<i64>().prop_map(|number| Value::Integer(number.into())),
-        any::<u64>().prop_map(|number| Value::Integer(number.into())),
-        any::<String>().prop_map(Value::String),
-        "[\"\\\\{}:,\u{0}-\u{20}]{0,4}".prop_map(Value::String),
+        (i64::MIN..0).prop_map(Value::Negative),
+        any::<u64>().prop_map(Value::Unsigned),
+        any::<String>().prop_map(|text| Value::String(text.into())),
+        "[\"\\\\{}:,\u{0}-\u{20}]{0,4}".prop_map(|text| Value::String(text.into())),
     ];
     leaf.prop_recursive(4, 40, 5, |inner| {
         prop_oneof![
-            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
-            prop::collection::btree_map(".{0,3}|[\"\\\\,:]{0,2}", inner, 0..5)
-                .prop_map(Value::Object),
+            prop::collection::vec(inner.clone(), 0..5)
+                .prop_map(|values| Value::Array(values.into())),
+            prop::collection::btree_map(".{0,3}|[\"\\\\,:]{0,2}", inner, 0..5).prop_map(object),
         ]
     })
+}
+
+fn object(members: BTreeMap<String, Value>) -> Value {
+    let members = members.into_iter().map(|(name, value)| (name.into(), value));
+    Value::Object(Members::new(members.collect()).expect("no name twice"))
 }
 
 /// JSON for a value, spelled by `choices`: white space, escapes, members in reverse order.
@@ -137,7 +144,8 @@ fn spell(value: &Value, choices: &mut impl Iterator<Item = u8>, out: &mut String
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(truth) => out.push_str(&truth.to_string()),
-        Value::Integer(number) => out.push_str(&number.to_string()),
+        Value::Unsigned(number) => out.push_str(&number.to_string()),
+        Value::Negative(number) => out.push_str(&number.to_string()),
         Value::String(text) => spell_string(text, choices, out),
         Value::Array(values) => {
             out.push('[');

@@ -197,12 +197,12 @@ impl Targets {
     pub(super) fn read(envelope: &Envelope, role: &str) -> Result<Self, Denial> {
         let header = envelope.header("Targets")?;
         let signed = envelope.signed();
-        let mut entries = BTreeMap::new();
-        if let Some(listed) = signed.optional("targets")? {
-            for (name, node) in listed.members()? {
-                entries.insert(name.to_owned(), Entry::read(node)?);
-            }
-        }
+        let listed = signed.optional("targets")?.map(|listed| listed.members()).transpose()?;
+        let listed = listed.into_iter().flatten();
+        // Collected from what is sorted: a map that grows by the way leaves half of itself empty.
+        let entries = listed
+            .map(|(name, node)| Ok((name.to_owned(), Entry::read(node)?)))
+            .collect::<Result<_, Denial>>()?;
         let delegations = match signed.optional("delegations")? {
             Some(node) => read_delegations(node, role)?,
             None => Vec::new(),

@@ -55,6 +55,8 @@ pub struct Update<'p> {
     lacks_files: bool,
     /// Delegations loaded or to be loaded.
     delegations: usize,
+    /// The lengths that are listed of these and of `targets`, summed up.
+    listed: u64,
     /// The lengths of the verified files but the root, summed up.
     bytes: u64,
 }
@@ -91,6 +93,7 @@ impl<'p> Update<'p> {
             wanted: BTreeMap::new(),
             lacks_files: false,
             delegations: 0,
+            listed: 0,
             bytes: 0,
         }
     }
@@ -266,6 +269,7 @@ impl<'p> Update<'p> {
                 Ok(()) => {
                     let file = file.clone();
                     self.delegations += usize::from(name != TARGETS);
+                    self.listed += file.length;
                     self.wanted.insert(name, Pending { file, keys, paths });
                     return;
                 }
@@ -276,15 +280,19 @@ impl<'p> Update<'p> {
 
     fn check_limits(&self, name: &str, file: &FileMeta) -> Result<(), Denial> {
         check_length(name, file.length, limits::TARGETS_BYTES)?;
-        let exceeded = |what: &str, limit: usize| {
+        let exceeded = |what: &str, limit: u64| {
             let what = format!("{what} at {name}");
-            Err(Denial::LimitExceeded { what, limit: limit as u64 })
+            Err(Denial::LimitExceeded { what, limit })
         };
         if name.matches('/').count() > limits::DELEGATION_DEPTH {
-            return exceeded("the depth of delegations", limits::DELEGATION_DEPTH);
+            return exceeded("the depth of delegations", limits::DELEGATION_DEPTH as u64);
         }
         if self.delegations >= limits::DELEGATIONS && name != TARGETS {
-            return exceeded("the number of delegations", limits::DELEGATIONS);
+            return exceeded("the number of delegations", limits::DELEGATIONS as u64);
+        }
+        if self.listed + file.length > limits::NOTARY_REPOSITORY_BYTES {
+            let what = "the sum of a repository's targets files, in bytes,";
+            return exceeded(what, limits::NOTARY_REPOSITORY_BYTES);
         }
         Ok(())
     }

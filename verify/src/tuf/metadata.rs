@@ -97,10 +97,11 @@ impl Targets {
     pub(super) fn read(document: &Document) -> Result<(Header, Self), Denial> {
         let header = document.header(TARGETS)?;
         let signed = document.signed();
-        let mut entries = BTreeMap::new();
-        for (name, node) in signed.get("targets")?.members()? {
-            entries.insert(name.to_owned(), Entry::read(node)?);
-        }
+        let listed = signed.get("targets")?.members()?;
+        // Collected from what is sorted: a map that grows by the way leaves half of itself empty.
+        let entries = listed
+            .map(|(name, node)| Ok((name.to_owned(), Entry::read(node)?)))
+            .collect::<Result<_, Denial>>()?;
         let delegations = match signed.optional("delegations")? {
             Some(node) => Delegations::read(node)?,
             None => Delegations::default(),

@@ -1,7 +1,8 @@
 //! Delegations: names, shape, limits.
 
 use countersign_verify::limits;
-use countersign_verify::notary::{Memory, Repository, is_targets_role};
+use countersign_verify::notary::{Memory, Repository, Update, is_targets_role};
+use countersign_verify::outcome::Denial;
 use serde_json::{Value, json};
 
 use crate::builder::{GUN, Repo, code, find_digest, find_tag, now};
@@ -118,6 +119,62 @@ fn t13_more_delegations_than_the_limit() {
     assert_eq!(good, 4 + limits::DELEGATIONS);
     let bad = repository.roles().find(|role| role.state.is_err()).unwrap();
     assert_eq!(bad.state.unwrap_err().code(), "LimitExceeded");
+}
+
+#[test]
+fn t2_the_sum_of_a_repository_s_listed_files_is_bounded_before_any_is_fetched() {
+    let most = limits::TARGETS_BYTES;
+    let table: [(&[&str], &[i64], &[&str]); 4] = [
+        (&["targets/a", "targets/b"], &[0, 0], &["targets/a", "targets/b"]),
+        (&["targets/a", "targets/b"], &[0, 1], &["targets/a"]),
+        (&["targets/a", "targets/b"], &[1, -1], &["targets/b"]),
+        (&["targets/a", "targets/releases"], &[0, 1], &["targets/releases"]),
+    ];
+    for (names, over, expected) in table {
+        let mut repo = Repo::new(GUN);
+        for name in names {
+            repo.delegated(name, &[""], &[]);
+        }
+        let files = repo.seal_with(
+            |snapshot| {
+                let meta = &mut snapshot["meta"];
+                let targets = meta["targets"]["length"].as_u64().unwrap();
+                // The first is as long as a file may be, the second as long as what is left.
+                let lengths = [most, limits::NOTARY_REPOSITORY_BYTES - most - targets];
+                for ((name, length), over) in names.iter().zip(lengths).zip(over) {
+                    meta[*name]["length"] = json!(length.strict_add_signed(*over));
+                }
+            },
+            |_| {},
+        );
+        let pin = repo.pin();
+        let mut update = Update::new(&pin, GUN, Memory::default(), now());
+        update.root(files.root()).unwrap();
+        update.timestamp(&files.timestamp).unwrap();
+        update.snapshot(&files.snapshot).unwrap();
+        update.role("targets", Ok(&files.roles["targets"]));
+        let wanted: Vec<_> = update.wanted_roles().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(wanted, expected, "{names:?} {over:?}");
+    }
+}
+
+#[test]
+fn t2_a_role_that_is_too_much_for_its_repository_is_refused_and_others_answer() {
+    let mut repo = Repo::new(GUN);
+    for name in ["targets/a", "targets/b", "targets/releases"] {
+        repo.delegated(name, &[""], &[("1.4", "new")]);
+    }
+    let longest = |snapshot: &mut Value| {
+        for name in ["targets/a", "targets/b"] {
+            snapshot["meta"][name]["length"] = json!(limits::TARGETS_BYTES);
+        }
+    };
+    let repository = repo.seal_with(longest, |_| {}).verify(&repo.pin()).unwrap();
+    find_tag(&repository, "1.4", "new").unwrap();
+    let role = repository.roles().find(|role| role.name == "targets/b").unwrap();
+    let what = "the sum of a repository's targets files, in bytes, at targets/b".to_owned();
+    let limit = limits::NOTARY_REPOSITORY_BYTES;
+    assert_eq!(role.state, Err(Denial::LimitExceeded { what, limit }.into()));
 }
 
 #[test]
