@@ -221,7 +221,8 @@ impl Shared {
             }
             Err(refusal) => {
                 ended("failed");
-                if matches!(refusal, Refusal::Unavailable(_)) {
+                let no_room = Refusal::from(Unavailable::Overloaded);
+                if matches!(refusal, Refusal::Unavailable(_)) && refusal != no_room {
                     self.outages.insert(live.source.fingerprint, Instant::now());
                 }
                 self.failed(live, refusal.code(), &cause(&refusal));

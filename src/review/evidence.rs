@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 use super::ask::named_roles;
 use super::judge::{self, Plan};
-use super::pace::{Pace, before_waiting};
+use super::pace::{self, Pace};
 use super::{ImageReview, Request, Reviewer};
 use crate::api::SourceKind;
 use crate::http::Basic;
@@ -110,6 +110,7 @@ impl Reviewer {
             }
         }
         if !tags.is_empty() || !repositories.is_empty() {
+            pace::before_waiting().await;
             let span = tracing::info_span!(
                 target: SPANS,
                 "gather",
@@ -117,7 +118,6 @@ impl Reviewer {
                 repositories = repositories.len(),
             );
             let gathering = async {
-                before_waiting().await;
                 tokio::join!(
                     self.resolved(snapshot, request, &tags),
                     join_all(repositories.values().map(|asked| self.verified(asked, request))),
@@ -162,11 +162,12 @@ impl Reviewer {
         if wanted.is_empty() {
             return;
         }
-        before_waiting().await;
+        pace::before_waiting().await;
         let chosen = self.credentials(request, wanted.iter()).await;
+        let (namespace, allowed) = (request.namespace.unwrap_or_default(), &snapshot.registries);
         let fetching = wanted.iter().map(|image| async {
             let own = chosen.get(image.registry()).cloned().unwrap_or(Ok(None))?;
-            self.registry.manifest(image, own, &snapshot.registries, request.deadline).await
+            self.registry.manifest(image, namespace, own, allowed, request.deadline).await
         });
         let fetched = join_all(fetching).await;
         evidence.manifests.extend(wanted.iter().cloned().zip(fetched));
@@ -235,9 +236,10 @@ impl Reviewer {
         tags: &BTreeSet<&Reference>,
     ) -> Vec<Found> {
         let chosen = self.credentials(request, tags.iter().copied()).await;
+        let (namespace, allowed) = (request.namespace.unwrap_or_default(), &snapshot.registries);
         let resolving = tags.iter().map(|tag| async {
             let own = chosen.get(tag.registry()).cloned().unwrap_or(Ok(None))?;
-            self.registry.resolve(tag, own, &snapshot.registries, request.deadline).await
+            self.registry.resolve(tag, namespace, own, allowed, request.deadline).await
         });
         join_all(resolving).await
     }

@@ -1,4 +1,4 @@
-//! Reviews of many images make way for others, and what has to wait begins with its turn.
+//! Reviews make way for others.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,8 @@ impl Pace {
     }
 }
 
-/// Comes before anything that a review begins and that goes on without it, since others may join.
-/// Whoever polled the review first finds a place for it to wait in, or drops it.
+/// Before a review begins what it waits for: who has polled it once knows then that it is not ready
+/// at once, and may drop it before anything is asked of anybody.
 pub(super) async fn before_waiting() {
     tokio::task::yield_now().await;
 }

@@ -1,4 +1,5 @@
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use countersign_verify::outcome::Refusal;
@@ -223,13 +224,31 @@ async fn secrets_are_read_for_tags_of_registries_that_policies_name_and_for_noth
 }
 
 #[tokio::test]
-async fn o7_a_review_that_finds_no_place_to_wait_has_asked_nobody() {
-    for image in ["app:1".to_owned(), format!("app@sha256:{}", "0".repeat(64))] {
-        let server = Trap::set().await;
-        let host = server.address.to_string();
-        let yaml = signed("127.0.0.1:1/**").replace("127.0.0.1:1", &host);
-        let reviewer = reviewer(&yaml, Action::Deny);
-        let usage = ImageUse { path: String::new(), image: format!("{host}/{image}") };
+async fn o7_whoever_drops_a_review_that_is_not_ready_at_once_has_asked_nobody() {
+    let trap = Trap::set().await;
+    let host = trap.address.to_string();
+    let at_trap = signed(&format!("{host}/**")).replace("127.0.0.1:1", &host);
+    let labels = "namespaceSelector: {matchLabels: {env: dev}}";
+    let by_label = at_trap.replace("namespaceSelector: {}", labels);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let api_server = move |_: &str| {
+        count.fetch_add(1, Ordering::SeqCst);
+        None
+    };
+    let (looks_up, view) = in_cluster(&by_label, Action::Deny, api_server.clone());
+    view.freshness.put_in_place(true);
+    let (reads_secrets, _) = pull_secrets(reviewer(&at_trap, Action::Deny), api_server);
+    let by_digest = format!("{host}/app@sha256:{}", "0".repeat(64));
+    let all = async || trap.contacts().await + asked.load(Ordering::SeqCst);
+    for (reviewer, image) in [
+        (reviewer(&at_trap, Action::Deny), format!("{host}/app:1")),
+        (reviewer(&at_trap, Action::Deny), by_digest.clone()),
+        (looks_up, by_digest),
+        (reads_secrets, format!("{host}/app:1")),
+    ] {
+        let before = all().await;
+        let usage = ImageUse { path: "spec.containers[name=app]".to_owned(), image };
         let request = Request {
             namespace: Some("payments"),
             subject: Subject::Pod,
@@ -237,9 +256,12 @@ async fn o7_a_review_that_finds_no_place_to_wait_has_asked_nobody() {
             puller: Puller::default(),
             deadline: Instant::now() + Duration::from_secs(1),
         };
-        assert!(poll!(pin!(reviewer.review(&request))).is_pending());
-        assert_eq!(server.contacts().await, 0, "{image}");
+        {
+            let review = pin!(reviewer.review(&request));
+            assert!(poll!(review).is_pending());
+        }
+        assert_eq!(all().await, before, "{request:?}");
         reviewer.review(&request).await;
-        assert!(server.contacts().await > 0, "{image}");
+        assert!(all().await > before, "{request:?}");
     }
 }
