@@ -33,7 +33,8 @@ const WAITING: u64 = 1_900;
 
 /// The metrics of what waits, and of what was refused as too much.
 const IN_FLIGHT: &str = "countersign_reviews_in_flight";
-const SHED: &str = "countersign_shed_total";
+const SHED: &str =
+    "countersign_reviews_total{action=\"validate\",outcome=\"denied\",code=\"Overloaded\"}";
 
 /// Adds the answers a second beside their peak, and how soon too much is told.
 pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {

@@ -301,7 +301,6 @@ impl<D: Decide> Admission<D> {
             return Ok(review);
         }
         let Some(_place) = self.in_flight.try_take(namespace.to_owned()) else {
-            self.metrics.shed();
             return Err(Unavailable::Overloaded);
         };
         let _waiting = self.metrics.waiting();

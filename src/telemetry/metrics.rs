@@ -41,6 +41,10 @@ struct ReviewLabels {
     code: &'static str,
 }
 
+/// How reviews of which too many wait are answered.
+const OVERLOADED: [(&str, Outcome); 3] =
+    [("validate", Outcome::Denied), ("validate", Outcome::Warned), ("mutate", Outcome::Allowed)];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ActionLabel {
     action: &'static str,
@@ -72,7 +76,6 @@ struct Inner {
     refusals: Family<RefusalLabels, Counter>,
     exceptions: Family<ExceptionLabels, Counter>,
     in_flight: Gauge,
-    shed: Counter,
     panics: Counter,
     rejected: Family<ReasonLabel, Counter>,
     events: Family<EventLabel, Counter>,
@@ -101,7 +104,6 @@ impl Metrics {
             refusals: Family::default(),
             exceptions: Family::default(),
             in_flight: Gauge::default(),
-            shed: Counter::default(),
             panics: Counter::default(),
             rejected: Family::default(),
             events: Family::default(),
@@ -115,6 +117,10 @@ impl Metrics {
         }
         for outcome in CheckpointOutcome::ALL {
             drop(inner.checkpoints.get_or_create(&CheckpointLabel { outcome }));
+        }
+        for (action, outcome) in OVERLOADED {
+            let labels = ReviewLabels { action, outcome, code: "Overloaded" };
+            drop(inner.reviews.get_or_create(&labels));
         }
         // Nothing has been found yet.
         inner.certificate_is_good.set(1);
@@ -185,11 +191,6 @@ impl Metrics {
         Waiting(self.0.in_flight.clone())
     }
 
-    /// A review was refused at once because too many wait.
-    pub fn shed(&self) {
-        self.0.shed.inc();
-    }
-
     /// A review panicked.
     pub fn panicked(&self) {
         self.0.panics.inc();
@@ -257,7 +258,6 @@ impl Inner {
             "Reviews that wait for a registry or a trust source",
             self.in_flight.clone(),
         );
-        registry.register("shed", "Reviews refused because too many wait", self.shed.clone());
         registry.register("panics", "Reviews that panicked: bugs", self.panics.clone());
         registry.register(
             "requests_rejected",
