@@ -29,8 +29,7 @@ use crate::clock::Clock;
 use crate::singleflight::SingleFlight;
 use crate::telemetry::{Asker, Cached, Measures, computing};
 
-use figures::Counts;
-pub use figures::{Expiry, Figures, OfSource, RoleKind};
+pub use figures::{Expiry, OfSource, RoleKind};
 use gate::Gate;
 use live::Key;
 pub use live::{Live, Want};
@@ -79,7 +78,6 @@ struct Shared {
     servers: Cache<[u8; 32], Servers>,
     memory: MemoryStore,
     gate: Gate,
-    counts: Counts,
     measures: Measures,
     clock: Arc<Clock>,
 }
@@ -111,7 +109,6 @@ impl Repositories {
             servers: Cache::new(SERVERS),
             memory,
             gate: Gate::default(),
-            counts: Counts::default(),
             measures,
             clock,
         };
@@ -184,11 +181,6 @@ impl Repositories {
         let keys = self.shared.sets.iter().map(|(key, _)| key).filter(|key| gone(key));
         keys.for_each(|key| self.shared.sets.invalidate(&*key));
         self.shared.wants.retain(|key| !gone(key));
-    }
-
-    /// How the sets at hand are.
-    pub fn figures(&self) -> Figures {
-        self.shared.figures()
     }
 
     /// How the sets at hand are, by the names of their sources.

@@ -142,7 +142,7 @@ impl Shared {
         live: &Live,
         within: bool,
     ) -> Result<Arc<Repository>, Refusal> {
-        let (begun, _running) = (Instant::now(), self.counts.begun());
+        let (begun, _under_way) = (Instant::now(), self.measures.updating());
         let before = self.sets.get(&live.key());
         let wants = self.wanted(live, before.as_deref());
         let set = before.as_deref();
@@ -155,17 +155,11 @@ impl Shared {
         };
         match fetched {
             Ok(fetched) => {
-                match (fetched.is_unchanged, fetched.keep.is_some()) {
-                    (true, _) => {
-                        ended("unchanged");
-                        self.counts.unchanged();
-                    }
-                    (false, true) => {
-                        ended("updated");
-                        self.counts.updated();
-                    }
-                    (false, false) => ended("failed"),
-                }
+                ended(match (fetched.is_unchanged, fetched.keep.is_some()) {
+                    (true, _) => "unchanged",
+                    (false, true) => "updated",
+                    (false, false) => "failed",
+                });
                 let answer = Arc::clone(&fetched.answer);
                 let is_kept = fetched.keep.is_some();
                 if let Some(repository) = fetched.keep {
@@ -233,7 +227,6 @@ impl Shared {
     }
 
     fn failed(&self, live: &Live, code: &'static str, cause: &str) {
-        self.counts.failed();
         Span::current().record("code", code);
         self.measures.update_failed(&live.source.name, code);
         let set = self.sets.get(&live.key());

@@ -6,11 +6,10 @@ use std::fmt::Error;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use crate::metadata::{Figures, OfSource, Repositories};
+use crate::metadata::{OfSource, Repositories};
 
 pub(super) struct Freshness(pub(super) Repositories);
 
@@ -22,7 +21,6 @@ impl std::fmt::Debug for Freshness {
 
 impl Collector for Freshness {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        updates(&mut encoder, &self.0.figures())?;
         let sources = self.0.by_source();
         let mut gauge = |name: &str, help: &str, unit, value: fn(&OfSource) -> f64| {
             of_each(&mut encoder, (name, help, unit), &sources, value)
@@ -53,27 +51,6 @@ impl Collector for Freshness {
         )?;
         expiries(&mut encoder, &sources)
     }
-}
-
-fn updates(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> Result<(), Error> {
-    let Figures { unchanged, updated, failed, running, .. } = *figures;
-    let mut updates = encoder.encode_descriptor(
-        "metadata_updates",
-        "Updates of repositories' signed metadata, by how they ended",
-        None,
-        MetricType::Counter,
-    )?;
-    for (outcome, count) in [("unchanged", unchanged), ("updated", updated), ("failed", failed)] {
-        let labels = [("outcome", outcome)];
-        ConstCounter::new(count).encode(updates.encode_family(&labels)?)?;
-    }
-    let in_flight = encoder.encode_descriptor(
-        "metadata_updates_in_flight",
-        "Updates under way",
-        None,
-        MetricType::Gauge,
-    )?;
-    ConstGauge::new(running as f64).encode(in_flight)
 }
 
 fn of_each(

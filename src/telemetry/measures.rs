@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::metrics::Held;
 use crate::http::FetchError;
 
 /// Whom a request is sent to.
@@ -75,6 +77,7 @@ pub struct Measures(Arc<Inner>);
 struct Inner {
     fetches: Durations<FetchLabels>,
     updates: Durations<UpdateLabel>,
+    under_way: Gauge,
     verifying: Histogram,
     failures: Family<FailureLabels, Counter>,
     lookups: Family<LookupLabels, Counter>,
@@ -107,6 +110,7 @@ impl Default for Measures {
         let inner = Inner {
             fetches: Family::new_with_constructor(network),
             updates: Family::new_with_constructor(network),
+            under_way: Gauge::default(),
             // 100 us (an unchanged timestamp) to 1 s (the largest files there may be).
             verifying: Histogram::new([1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 1e-2, 5e-2, 0.25, 1.0]),
             failures: Family::default(),
@@ -121,7 +125,7 @@ impl Default for Measures {
 impl Measures {
     /// Registers everything.
     pub fn register(&self, registry: &mut Registry) {
-        let Inner { fetches, updates, verifying, failures, lookups, .. } = &*self.0;
+        let Inner { fetches, updates, under_way, verifying, failures, lookups, .. } = &*self.0;
         registry.register_with_unit(
             "fetch_duration",
             "Time of a request to a registry or a source, with its redirects, token and retries",
@@ -134,6 +138,7 @@ impl Measures {
             Unit::Seconds,
             updates.clone(),
         );
+        registry.register("metadata_updates_in_flight", "Updates under way", under_way.clone());
         registry.register_with_unit(
             "metadata_verify_duration",
             "Computing time of an update: what was fetched is parsed and verified",
@@ -156,6 +161,16 @@ impl Measures {
     pub(crate) fn fetched<T>(&self, server: Server, ended: &Result<T, FetchError>, took: Duration) {
         let labels = FetchLabels { server: server.as_str(), outcome: outcome(ended) };
         self.0.fetches.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// An update is under way until the guard is dropped.
+    pub(crate) fn updating(&self) -> Held {
+        Held::of(&self.0.under_way)
+    }
+
+    /// Updates under way.
+    pub fn updates_in_flight(&self) -> i64 {
+        self.0.under_way.get()
     }
 
     /// An update ended so, and took so long, of which it computed for `verifying`.

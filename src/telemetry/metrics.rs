@@ -186,9 +186,8 @@ impl Metrics {
     }
 
     /// A review waits for something; it stops waiting when the guard is dropped.
-    pub fn waiting(&self) -> Waiting {
-        self.0.in_flight.inc();
-        Waiting(self.0.in_flight.clone())
+    pub fn waiting(&self) -> Held {
+        Held::of(&self.0.in_flight)
     }
 
     /// A review panicked.
@@ -288,11 +287,18 @@ impl Inner {
     }
 }
 
-/// Counts a review as waiting while it lives.
+/// Raises a gauge by one while it lives.
 #[derive(Debug)]
-pub struct Waiting(Gauge);
+pub struct Held(Gauge);
 
-impl Drop for Waiting {
+impl Held {
+    pub(super) fn of(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
         self.0.dec();
     }

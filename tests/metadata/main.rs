@@ -13,6 +13,7 @@ mod forecast;
 mod freshness;
 mod outages;
 mod server;
+mod updates;
 mod world;
 
 use std::cell::RefCell;

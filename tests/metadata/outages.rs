@@ -6,6 +6,7 @@ use countersign_verify::outcome::Effect;
 use tokio::task::JoinHandle;
 
 use super::builder::digest;
+use super::updates::updates;
 use super::world::{World, signs};
 use super::*;
 
@@ -78,14 +79,14 @@ async fn o1_an_older_set_answers_without_a_wait_until_its_bound_and_not_a_second
         let age = stale(&answer.expect_err("too old")).expect("SourceStale");
         assert!((300..=303).contains(&age), "{away:?}: {age}");
         assert!(waited <= 2 * SECOND, "{away:?}: {waited:?}");
-        assert_eq!(world.repositories.figures().failing, 1);
+        assert_eq!(world.sets().failing, 1);
 
         // Back again: seen as soon as the refusal's short life is over.
         away.end(&world, &second(&repo)).await;
         world.pass(12 * SECOND).await;
         let (answer, _) = world.ask().await;
         assert!(signs(&answer.expect("a new set"), "1.0", "second"), "{away:?}");
-        assert_eq!(world.repositories.figures().failing, 0);
+        assert_eq!(world.sets().failing, 0);
     }
 }
 
@@ -113,12 +114,12 @@ async fn o2_a_source_that_is_away_is_asked_ever_less_and_seen_when_it_is_back() 
         world.ask().await.0.expect("verified");
         away.begin(&world);
         world.pass(2 * MINUTE).await;
-        let before = world.repositories.figures().failed;
+        let [.., before] = updates(&world.repositories);
         for _ in 0..120 {
             world.ask().await.0.expect("the old set");
             world.pass(SECOND).await;
         }
-        let tries = world.repositories.figures().failed - before;
+        let tries = updates(&world.repositories)[2] - before;
         assert!((4..=13).contains(&tries), "{away:?}: {tries} in two minutes");
         away.end(&world, &second(&repo)).await;
         // The longest pause, and an attempt that hung until then.

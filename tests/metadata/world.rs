@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use countersign::clock::Clock;
-use countersign::metadata::Repository;
+use countersign::metadata::{OfSource, Repository};
 use countersign::registry::{Registry, RegistryConfig};
 use countersign::review::Reviewer;
 use countersign::snapshot::Snapshot;
@@ -143,10 +143,15 @@ impl World {
         for _ in 0..100 {
             let moment = || std::thread::sleep(Duration::from_millis(2));
             tokio::task::spawn_blocking(moment).await.expect("no panic");
-            if self.repositories.figures().running == 0 || self.server.is_held() {
+            if self.repositories.measures().updates_in_flight() == 0 || self.server.is_held() {
                 return;
             }
         }
+    }
+
+    /// The sets at hand of its source.
+    pub(crate) fn sets(&self) -> OfSource {
+        self.repositories.by_source().remove(&self.live.source.name).unwrap_or_default()
     }
 
     /// Waits until this holds, while no time passes.

@@ -18,6 +18,7 @@ use super::*;
 use crate::builder::{Files, hex, path, sha256};
 use crate::server::{Manner, named};
 use crate::shell::{Question, code, find, tags};
+use crate::updates::updates;
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
@@ -131,8 +132,7 @@ async fn an_unchanged_repository_costs_two_requests() {
         let asked: BTreeSet<String> = server.asked().into_iter().collect();
         assert_eq!(asked, ["2.root.json", "timestamp.json"].map(String::from).into());
     }
-    let figures = world.repositories.figures();
-    assert_eq!((figures.updated, figures.unchanged, figures.failed), (1, 2, 0));
+    assert_eq!(updates(&world.repositories), [2, 1, 0]);
 }
 
 #[tokio::test]
@@ -280,7 +280,7 @@ async fn t6_the_next_mirror_is_asked_where_one_is_down_lies_or_has_less() {
     behind.asked();
     assert_eq!(world.code("1.4", "new").await, "ok");
     assert!(!behind.asked().is_empty());
-    assert_eq!(world.repositories.figures().failed, 0);
+    assert_eq!(updates(&world.repositories)[2], 0);
 }
 
 #[tokio::test]
@@ -352,7 +352,7 @@ async fn t8_rollback_is_refused_in_the_process_after_a_restart_and_by_another_re
     server.serve(&old);
     // The set at hand goes on; nothing older is taken.
     assert_eq!(first.code("1.4", "new").await, "ok");
-    assert_eq!(first.repositories.figures().failed, 1);
+    assert_eq!(updates(&first.repositories)[2], 1);
     for other in [replica, of_a_process()] {
         match other.ask("1.4").await.expect_err("older") {
             Refusal::Denied(Denial::Rollback { role, found: 1, remembered: 2 }) => {
@@ -395,7 +395,7 @@ async fn t4_rotated_keys_are_followed_and_what_the_old_ones_signed_is_no_floor()
     newer(&mut repo, 2);
     server.serve(&repo.seal());
     assert_eq!(world.code("1.4", "new").await, "ok");
-    assert_eq!(world.repositories.figures().failed, 0);
+    assert_eq!(updates(&world.repositories)[2], 0);
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ mod shell;
 #[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 #[path = "../../verify/tests/tuf/signer.rs"]
 mod signer;
+#[path = "../metadata/updates.rs"]
+mod updates;
 
 mod compile;
 mod documentation;
