@@ -65,6 +65,10 @@ pub struct Expiry {
     pub role: String,
 }
 
+/// A set whose updates have failed for so long is cut off: its server is not seen to sign what it
+/// signs by itself. One that restarts, or a single request that fails, is back sooner.
+const CUT_OFF: Duration = Duration::from_secs(5 * 60);
+
 /// The sets at hand of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OfSource {
@@ -75,30 +79,32 @@ pub struct OfSource {
     /// How long ago the last complete update of a set in use began, of that for which it is
     /// longest; zero where none is in use.
     pub oldest: Duration,
-    /// How old a set may be and answer.
-    pub refuse_after: Duration,
-    /// The earliest expiry of each kind of role in a set in use.
-    pub expiries: BTreeMap<RoleKind, Timestamp>,
+    /// How old a set may be and answer, of the set in use for which it is least.
+    pub refuse_after: Option<Duration>,
+    /// The earliest expiry of each kind of role in a set in use; apart, of sets that are cut off:
+    /// those whose updates have failed for five minutes.
+    pub expiries: BTreeMap<(RoleKind, bool), Timestamp>,
     /// What expires first of the sets in use, unless somebody signs: roles that people sign, and
-    /// others where updates fail. None where a server is seen to sign.
+    /// others of sets that are cut off. None where a server is seen to sign.
     pub next: Option<Expiry>,
 }
 
 impl OfSource {
     fn add(&mut self, set: &Set, now: Instant) {
-        self.refuse_after = set.attention.source().refuse_after;
         if !set.attention.is_in_use(now) {
             return;
         }
-        let fails = set.failures() > 0;
+        let refuse_after = set.attention.source().refuse_after;
+        self.refuse_after = Some(self.refuse_after.map_or(refuse_after, |it| it.min(refuse_after)));
         self.in_use += 1;
-        self.failing += u64::from(fails);
+        self.failing += u64::from(set.failures() > 0);
         self.oldest = self.oldest.max(set.age(now));
+        let is_cut_off = set.failing_for(now) >= CUT_OFF;
         for (role, at) in &set.expiries {
             let kind = RoleKind::of(role);
-            let earliest = self.expiries.entry(kind).or_insert(*at);
+            let earliest = self.expiries.entry((kind, is_cut_off)).or_insert(*at);
             *earliest = (*earliest).min(*at);
-            let counts = fails || !kind.is_signed_by_servers();
+            let counts = is_cut_off || !kind.is_signed_by_servers();
             let is_next = |next: &Expiry| {
                 (*at, &*set.live.repository, &**role) < (next.at, &*next.repository, &*next.role)
             };

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use countersign_verify::outcome::{Refusal, Unavailable};
+use countersign_verify::notary::RoleInfo;
+use countersign_verify::outcome::{Denial, Refusal, Unavailable};
 use jiff::Timestamp;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -35,12 +36,14 @@ pub(super) struct Set {
     pub(super) live: Live,
     pub(super) repository: Arc<Repository>,
     pub(super) files: Arc<Kept>,
-    /// When each of its verified roles expires.
+    /// When each of its roles expires or has expired, where it is bad for no other reason.
     pub(super) expiries: Vec<(String, Timestamp)>,
     /// When its last complete update began.
     pub(super) complete: Instant,
     /// Updates that have failed since.
     failures: AtomicU32,
+    /// When the first of them did.
+    failing_since: OnceLock<Instant>,
     /// The last one's code.
     last_failure: Mutex<Option<&'static str>>,
     /// Until when it answers though it is due, in milliseconds since `complete`.
@@ -68,6 +71,7 @@ impl Set {
         attention: Arc<Attention>,
     ) -> Self {
         let (failures, last_failure) = (AtomicU32::new(0), Mutex::default());
+        let failing_since = OnceLock::new();
         let excused = AtomicU64::new(0);
         let expiries = expiries(&repository);
         Self {
@@ -77,6 +81,7 @@ impl Set {
             expiries,
             complete,
             failures,
+            failing_since,
             last_failure,
             excused,
             attention,
@@ -93,6 +98,7 @@ impl Set {
             files: Arc::clone(&self.files),
             complete: self.complete,
             failures: AtomicU32::new(self.failures()),
+            failing_since: self.failing_since.clone(),
             last_failure: Mutex::new(*last_failure),
             excused: AtomicU64::new(self.excused.load(Ordering::Relaxed)),
             attention: Arc::clone(&self.attention),
@@ -146,6 +152,7 @@ impl Set {
     pub(super) fn failed(&self, now: Instant, code: &'static str) -> bool {
         self.excuse(now, LONGEST_BACK_OFF + UPDATE_TIMEOUT);
         self.failures.fetch_add(1, Ordering::Relaxed);
+        self.failing_since.get_or_init(|| now);
         self.is_news(code)
     }
 
@@ -159,14 +166,25 @@ impl Set {
         self.failures.load(Ordering::Relaxed)
     }
 
+    /// For how long updates have failed.
+    pub(super) fn failing_for(&self, now: Instant) -> Duration {
+        let since = self.failing_since.get();
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(*since))
+    }
+
     fn excused_for(&self) -> Duration {
         Duration::from_millis(self.excused.load(Ordering::Relaxed))
     }
 }
 
 fn expiries(repository: &Repository) -> Vec<(String, Timestamp)> {
-    let roles = repository.roles().into_iter();
-    roles.filter_map(|role| Some((role.name, role.state.ok()?.expires))).collect()
+    let expires = |role: RoleInfo| match role.state {
+        Ok(detail) => Some((role.name, detail.expires)),
+        // Its images are refused until somebody signs it anew.
+        Err(Refusal::Denied(Denial::Expired { expired, .. })) => Some((role.name, expired)),
+        Err(_) => None,
+    };
+    repository.roles().into_iter().filter_map(expires).collect()
 }
 
 impl Attention {

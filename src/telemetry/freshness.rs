@@ -22,32 +22,32 @@ impl std::fmt::Debug for Freshness {
 impl Collector for Freshness {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let sources = self.0.by_source();
-        let mut gauge = |name: &str, help: &str, unit, value: fn(&OfSource) -> f64| {
+        let mut gauge = |name: &str, help: &str, unit, value: fn(&OfSource) -> Option<f64>| {
             of_each(&mut encoder, (name, help, unit), &sources, value)
         };
         gauge(
             "repositories_in_use",
             "Repositories kept fresh in the background",
             None,
-            |source| source.in_use as f64,
+            |source| Some(source.in_use as f64),
         )?;
         gauge(
             "repositories_failing",
             "Repositories in use whose last update failed: older metadata answers while it may",
             None,
-            |source| source.failing as f64,
+            |source| Some(source.failing as f64),
         )?;
         gauge(
             "metadata_age",
             "Time since the last complete update of a repository in use, of the one with the longest",
             Some(&Unit::Seconds),
-            |source| source.oldest.as_secs_f64(),
+            |source| Some(source.oldest.as_secs_f64()),
         )?;
         gauge(
             "metadata_refuse_after",
             "How old metadata may be and answer: the source's refuseAfterSeconds",
             Some(&Unit::Seconds),
-            |source| source.refuse_after.as_secs_f64(),
+            |source| Some(source.refuse_after?.as_secs_f64()),
         )?;
         expiries(&mut encoder, &sources)
     }
@@ -57,12 +57,13 @@ fn of_each(
     encoder: &mut DescriptorEncoder<'_>,
     (name, help, unit): (&str, &str, Option<&Unit>),
     sources: &BTreeMap<String, OfSource>,
-    value: fn(&OfSource) -> f64,
+    value: fn(&OfSource) -> Option<f64>,
 ) -> Result<(), Error> {
     let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
     for (name, source) in sources {
+        let Some(value) = value(source) else { continue };
         let labels = [("source", name.as_str())];
-        ConstGauge::new(value(source)).encode(family.encode_family(&labels)?)?;
+        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
     }
     Ok(())
 }
@@ -79,8 +80,9 @@ fn expiries(
         MetricType::Gauge,
     )?;
     for (name, source) in sources {
-        for (role, at) in &source.expiries {
-            let labels = [("source", name.as_str()), ("role", role.as_str())];
+        for ((role, is_cut_off), at) in &source.expiries {
+            let updates = if *is_cut_off { "failing" } else { "ok" };
+            let labels = [("source", name.as_str()), ("role", role.as_str()), ("updates", updates)];
             ConstGauge::new(at.as_second() as f64).encode(family.encode_family(&labels)?)?;
         }
     }

@@ -154,7 +154,7 @@ async fn a_changed_freshness_holds_from_the_next_refresh_on() {
 }
 
 /// Files that are good for every repository below payments.
-fn for_all() -> Repo {
+pub(crate) fn for_all() -> Repo {
     let key = Signer::x509(Kind::P256, &Cert::named("registry.example.com/payments/*"));
     let mut repo = Repo::with_keys(key, [Kind::P256; 3].map(Signer::new));
     repo.targets(&[("1.0", "old")]);
