@@ -25,7 +25,7 @@ const DASHBOARD: &str = include_str!("../../charts/countersign/files/dashboard.j
 const CODES: &str = include_str!("../../verify/src/outcome/unavailable.rs");
 
 /// What a scrape adds, and what Prometheus makes itself.
-const OF_SCRAPES: [&str; 2] = ["instance", "le"];
+const OF_SCRAPES: [&str; 4] = ["cluster", "instance", "le", "namespace"];
 
 /// A metric: its type, and its labels with the values that were seen, or that it may have; none
 /// where they are open.
