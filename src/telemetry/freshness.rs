@@ -81,10 +81,17 @@ fn expiries(
     )?;
     for (name, source) in sources {
         for ((role, is_cut_off), at) in &source.expiries {
-            let updates = if *is_cut_off { "failing" } else { "ok" };
+            let updates = updates_are(*is_cut_off);
             let labels = [("source", name.as_str()), ("role", role.as_str()), ("updates", updates)];
             ConstGauge::new(at.as_second() as f64).encode(family.encode_family(&labels)?)?;
         }
     }
     Ok(())
+}
+
+fn updates_are(is_cut_off: bool) -> &'static str {
+    match is_cut_off {
+        true => "failing",
+        false => "ok",
+    }
 }

@@ -30,10 +30,11 @@ const OUTCOMES: &str = include_str!("../../src/telemetry/outcomes.rs");
 const MEASURES: &str = include_str!("../../src/telemetry/measures.rs");
 const METRICS: &str = include_str!("../../src/telemetry/metrics.rs");
 const FIGURES: &str = include_str!("../../src/metadata/figures.rs");
+const FRESHNESS: &str = include_str!("../../src/telemetry/freshness.rs");
 
 /// Labels that take their values from a function's match, which the compiler keeps complete. Of
 /// the other closed ones every value is to be seen.
-const MATCHED: [(&str, &str, &str, &str); 8] = [
+const MATCHED: [(&str, &str, &str, &str); 9] = [
     ("countersign_reviews_total", "action", HANDLER, "fn as_str(self)"),
     ("countersign_reviews_total", "outcome", OUTCOMES, "fn as_str(self)"),
     ("countersign_review_duration_seconds", "action", HANDLER, "fn as_str(self)"),
@@ -42,6 +43,7 @@ const MATCHED: [(&str, &str, &str, &str); 8] = [
     ("countersign_fetch_duration_seconds", "server", MEASURES, "fn as_str(self)"),
     ("countersign_fetch_duration_seconds", "outcome", MEASURES, "fn outcome<T>("),
     ("countersign_metadata_expiry_timestamp_seconds", "role", FIGURES, "fn as_str(self)"),
+    ("countersign_metadata_expiry_timestamp_seconds", "updates", FRESHNESS, "fn updates_are("),
 ];
 
 /// What a scrape adds, and what Prometheus makes itself.

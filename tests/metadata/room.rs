@@ -22,7 +22,8 @@ async fn t2_k10_what_updates_hold_is_bounded_and_no_host_keeps_others_from_updat
     hostile.withholds(true);
     let begin = |number: u8| {
         let mut live = live(&hostile, GUN, &huge.pin(), MINUTE);
-        Arc::make_mut(&mut live.source).fingerprint = [number; 32];
+        let source = Arc::make_mut(&mut live.source);
+        (source.name, source.fingerprint) = (format!("notary-{number}"), [number; 32]);
         let repositories = repositories.clone();
         let update = async move { repositories.update(&live, "payments").await };
         tokio::spawn(update).map(|ended| ended.expect("no panic"))
@@ -40,7 +41,8 @@ async fn t2_k10_what_updates_hold_is_bounded_and_no_host_keeps_others_from_updat
         small.targets(&[("1.0", "old")]);
         server.serve_too(gun, &small.seal());
         let mut live = live(server, gun, &small.pin(), MINUTE);
-        Arc::make_mut(&mut live.source).fingerprint = [number; 32];
+        let source = Arc::make_mut(&mut live.source);
+        (source.name, source.fingerprint) = (format!("notary-{number}"), [number; 32]);
         repositories.update(&live, "payments").await.expect("verified");
     }
     hostile.withholds(false);
