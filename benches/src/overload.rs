@@ -125,12 +125,17 @@ impl Overload {
             write(policies, world, slow_registry.host(), slow_notary.url())
         })?;
         let at_hand = world.near.by_digest();
-        let flood = || Flood::new(countersign.url(), world.authority.certificate(), CONNECTIONS);
+        let flood = || {
+            let flood = Flood::new(countersign.url(), world.authority.certificate(), CONNECTIONS)?;
+            flood.connect(PATH, &pod(0, at_hand.clone()))?;
+            Outcome::Ok(flood)
+        };
+        let (filling, beside) = (flood()?, flood()?);
         Ok(Self {
             warm: world.reviews(&countersign, "/validate", &at_hand)?,
             at_hand,
-            filling: flood()?,
-            beside: flood()?,
+            filling,
+            beside,
             countersign,
             slow_registry,
             _slow_notary: slow_notary,

@@ -69,6 +69,13 @@ impl Flood {
         Ok(answers.sorted())
     }
 
+    /// Sends this review over each connection. Before there is one, of many reviews that are sent at
+    /// once each opens its own.
+    pub fn connect(&self, path: &str, review: &str) -> Outcome<()> {
+        let count = self.clients.len();
+        self.send(path, vec![review.to_owned(); count], count).map(drop)
+    }
+
     /// Sends one of these reviews every so often, whether or not those before have been answered,
     /// and waits for all answers.
     pub fn send_every(

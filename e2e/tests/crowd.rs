@@ -107,9 +107,7 @@ impl Crowd {
     fn flood(&self, connections: usize) -> Outcome<Flood> {
         let authority = self.lab.authority.certificate();
         let flood = Flood::new(self.countersign.url(), authority, connections)?;
-        // Connections have to be used soon after they are made.
-        let first = vec![pod_of("quiet", [self.warm.clone()]); connections];
-        flood.send("/validate?timeout=10s", first, connections)?;
+        flood.connect("/validate?timeout=10s", &pod_of("quiet", [self.warm.clone()]))?;
         Ok(flood)
     }
 
