@@ -16,6 +16,11 @@ pub(super) fn name(place: &Place) -> String {
     place.name(SOURCE_CHARS)
 }
 
+/// The source in a checkpoint's name, as far as it is in there.
+pub(super) fn source(name: &str) -> &str {
+    name.rsplit_once('-').map_or(name, |(source, _)| source)
+}
+
 /// What is written of a place; `None` before any root was verified. The API server's integers have
 /// 63 bits: a larger version counts as the largest of them.
 pub(super) fn spec(place: &Place, memory: &Memory) -> Option<TrustCheckpointSpec> {
