@@ -146,6 +146,8 @@ async fn serve(args: Args, lines: &Lines, traces: Option<&Traces>) -> Result<(),
     let Source { reviewer, latest, following } = match &client {
         Some(client) if args.cluster.kubernetes => {
             let cluster = cluster(&args, client, &metrics).with_events(events.clone());
+            let checkpoints = cluster.checkpoints();
+            Metrics::watch_remembered(&mut registry, move || checkpoints.counts());
             from_cluster(&args, client, cluster, keeping.holds(), &readiness)
         }
         _ => from_files(&args, client.as_ref())?,

@@ -10,6 +10,7 @@ mod object;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,12 @@ const RAISE: Duration = Duration::from_secs(3);
 
 /// Most attempts of one raise: as many replicas may write the same object at the same time.
 const ATTEMPTS: usize = 8;
+
+/// Most checkpoints of one source; one with many roles counts for several. Each takes about 2 KiB
+/// in etcd and 3 KiB in every replica, and whoever may sign under a pin makes as many repositories
+/// as it likes. Twice the ten thousand repositories of the largest installations: after a change of
+/// its pin a repository has another checkpoint, beside that of before.
+pub(crate) const CHECKPOINTS: usize = 20_000;
 
 /// Most checkpoints that a log line about deleted ones names.
 const NAMED: usize = 5;
@@ -73,6 +80,16 @@ pub enum CheckpointError {
     Roles {
         /// The object.
         name: String,
+    },
+    /// The source had too many checkpoints by now.
+    #[error(
+        "TrustSource \"{of}\" has {CHECKPOINTS} TrustCheckpoints, and no repository that was never \
+         seen is read any more; see who makes so many (kubectl get trustcheckpoints), and delete \
+         those of repositories that are not there any more"
+    )]
+    Full {
+        /// The source.
+        of: String,
     },
     /// It could not be written.
     #[error(
@@ -138,6 +155,11 @@ impl Checkpoints {
         self.freshness.check().err()
     }
 
+    /// How many there are of each source; one with many roles counts for several.
+    pub(crate) fn counts(&self) -> BTreeMap<String, usize> {
+        self.known().counts()
+    }
+
     /// What is remembered; nothing at first. No I/O.
     pub(crate) fn load(&self, place: &Place) -> Result<Remembered, CheckpointError> {
         self.freshness.check().map_err(CheckpointError::NotHeard)?;
@@ -160,7 +182,7 @@ impl Checkpoints {
             let problem = format!("the API server did not answer within {} s", RAISE.as_secs());
             Err(CheckpointError::Write { name, problem })
         });
-        if let Err(CheckpointError::Write { .. }) = &raised {
+        if let Err(CheckpointError::Write { .. } | CheckpointError::Full { .. }) = &raised {
             self.metrics.checkpoint(CheckpointOutcome::Failed);
         }
         raised

@@ -1,28 +1,23 @@
 //! What is remembered of repositories: in the process, and in a state folder or in the cluster's
 //! TrustCheckpoints where there are any.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+mod local;
+
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use countersign_verify::notary::Memory;
-use moka::sync::Cache;
-use serde::{Deserialize, Serialize};
 
+use super::tuf::reads::ReadError;
+use crate::api::bounds::CHECKPOINT_ROLES;
 use crate::cluster::checkpoints::{CheckpointError, Checkpoints};
-use crate::files;
+use local::{LOCK_TIMEOUT, Local, TIMEOUT};
 
-/// Repositories whose versions are remembered where there is no state folder.
-const REMEMBERED: u64 = 100_000;
-
-/// The file by which a state folder is tried at the start.
-const TRIAL: &str = ".lock";
-
-/// How long a lock is waited for. Writers hold one for the time of a small file's write.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many bytes of the hash are in a name: whoever names the repositories of a registry finds no
+/// two of one name.
+const HASH_BYTES: usize = 16;
 
 /// What is remembered is remembered of a repository in a source under a pin: another pin is
 /// another beginning.
@@ -44,23 +39,48 @@ pub(crate) struct Remembered {
 }
 
 impl Place {
-    /// Readable by its source, distinct by everything.
-    pub(super) fn file_name(&self) -> String {
+    /// A name: readable by its source, of which it has so many characters at most, and distinct by
+    /// everything.
+    pub(crate) fn name(&self, source_chars: usize) -> String {
         let whole = [&*self.source, &*self.repository, &*self.anchor].join("\n");
         let hash = digest(&SHA256, whole.as_bytes());
-        let hex: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        format!("{}-{hex}.json", self.source)
+        let hex: String =
+            hash.as_ref().iter().take(HASH_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        let source: String = self.source.chars().take(source_chars).collect();
+        // What was cut after a dot would end in it, and a label cannot.
+        format!("{}-{hex}", source.trim_end_matches(['.', '-']))
     }
 }
 
-/// A file of the state folder.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Checkpoint {
-    source: String,
-    repository: String,
-    anchor: String,
-    memory: Memory,
+impl Remembered {
+    /// Raises the floors to what was seen.
+    pub(crate) fn raise(&mut self, memory: Memory) {
+        self.memory = std::mem::take(&mut self.memory).merged(memory);
+    }
+
+    /// Raises the floors to `memory`, which was verified on top of `base`: these, and what is
+    /// `stored`, which may have been written without knowing of each other.
+    pub(crate) fn rebase(&mut self, stored: Option<Memory>, base: &Memory, memory: &Memory) {
+        self.memory = std::mem::take(&mut self.memory).raised(base, memory.clone());
+        if let Some(stored) = stored {
+            self.raise(stored.raised(base, memory.clone()));
+        }
+    }
+
+    /// Lets go of what could not be remembered: of the roles that were known `before` the newest
+    /// versions hold, of a repository that was not known nothing.
+    pub(crate) fn keep_to(&mut self, before: Memory) {
+        if before == Memory::default() {
+            self.memory = before;
+        } else {
+            self.memory.roles.retain(|role, _| before.roles.contains_key(role));
+        }
+    }
+
+    /// The one manual reset.
+    pub(crate) fn forget(&mut self) {
+        *self = Self { memory: Memory::default(), resets: self.resets + 1 };
+    }
 }
 
 /// Why what is remembered cannot be read or written. Without it rollback cannot be refused, so
@@ -87,12 +107,31 @@ pub enum MemoryError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file was deleted while its repository was read on top of what it said.
+    #[error("the state file of {repository} was deleted meanwhile; try again")]
+    Deleted {
+        /// The repository.
+        repository: String,
+    },
+    /// The repository had too many roles by now.
+    #[error(
+        "more than {CHECKPOINT_ROLES} roles of {repository} would be remembered; deleting its state \
+         file, or a restart where there is none, forgets those that are not there any more, and \
+         which versions were seen"
+    )]
+    Roles {
+        /// The repository.
+        repository: String,
+    },
+    /// The folder does not answer.
+    #[error("the state folder has not answered for {} s", TIMEOUT.as_secs())]
+    Hangs,
     /// The cluster's checkpoints cannot be used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// A bug.
     #[error("remembering ended: {0}")]
-    Ended(#[from] tokio::task::JoinError),
+    Ended(String),
     /// Another process does not let go of a file.
     #[error(
         "{}: another process has held the lock for {} s; end that process, or give each \
@@ -104,6 +143,15 @@ pub enum MemoryError {
         /// The file that is locked.
         path: PathBuf,
     },
+}
+
+impl From<ReadError> for MemoryError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Deadline => Self::Hangs,
+            ReadError::Ended(error) => Self::Ended(error),
+        }
+    }
 }
 
 /// The newest versions seen, by repository, source and pin. It only ever restricts.
@@ -124,7 +172,8 @@ impl MemoryStore {
         Self::local(Local::in_process())
     }
 
-    /// Remembers in a folder, which is made if it is not there. Processes may share it.
+    /// Remembers in a folder, which is made if it is not there, and as long as the process lives.
+    /// Processes may share it. A file that is deleted is forgotten by all.
     pub fn in_folder(folder: &Path) -> Result<Self, MemoryError> {
         Local::in_folder(folder).map(Self::local)
     }
@@ -143,9 +192,8 @@ impl MemoryStore {
         match &self.place {
             Store::Cluster(checkpoints) => Ok(checkpoints.load(place)?),
             Store::Local(local) => {
-                let (local, place) = (Arc::clone(local), place.clone());
-                let memory = blocking(move || local.load(&place)).await?;
-                Ok(Remembered { memory, resets: 0 })
+                let place = place.clone();
+                local::blocking(local, move |local| local.load(&place)).await
             }
         }
     }
@@ -162,123 +210,10 @@ impl MemoryStore {
         match &self.place {
             Store::Cluster(checkpoints) => Ok(checkpoints.raise(place, loaded, &memory).await?),
             Store::Local(local) => {
-                let (local, place) = (Arc::clone(local), place.clone());
-                let base = loaded.memory.clone();
-                blocking(move || local.raise(&place, &base, memory)).await
+                let (place, loaded) = (place.clone(), loaded.clone());
+                local::blocking(local, move |local| local.raise(&place, &loaded, &memory)).await
             }
         }
-    }
-}
-
-/// Waits for a state folder, which may be slow, without keeping other work from the thread.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, MemoryError> + Send + 'static,
-) -> Result<T, MemoryError> {
-    tokio::task::spawn_blocking(work).await?
-}
-
-/// What is remembered on this machine.
-#[derive(Debug)]
-enum Local {
-    Process { memories: Cache<String, Memory>, writer: Mutex<()> },
-    Folder(PathBuf),
-}
-
-impl Local {
-    fn in_process() -> Self {
-        Self::Process { memories: Cache::new(REMEMBERED), writer: Mutex::default() }
-    }
-
-    fn in_folder(folder: &Path) -> Result<Self, MemoryError> {
-        fs::create_dir_all(folder).map_err(io_error(folder))?;
-        lock(&folder.join(TRIAL))?;
-        Ok(Self::Folder(folder.to_owned()))
-    }
-
-    /// Blocks.
-    fn load(&self, place: &Place) -> Result<Memory, MemoryError> {
-        match self {
-            Self::Process { memories, .. } => {
-                Ok(memories.get(&place.file_name()).unwrap_or_default())
-            }
-            Self::Folder(folder) => read(&folder.join(place.file_name()), place),
-        }
-    }
-
-    /// Blocks, for a few seconds at most where another process holds the lock.
-    fn raise(&self, place: &Place, base: &Memory, memory: Memory) -> Result<Memory, MemoryError> {
-        match self {
-            Self::Process { memories, writer } => {
-                let _one_at_a_time = writer.lock();
-                let name = place.file_name();
-                let before = memories.get(&name).unwrap_or_default();
-                let merged = before.clone().raised(base, memory);
-                // A name that nothing was verified of takes no place from those that matter.
-                if merged != before {
-                    memories.insert(name, merged.clone());
-                }
-                Ok(merged)
-            }
-            Self::Folder(folder) => {
-                let path = folder.join(place.file_name());
-                // The file is always whole, so that nothing new needs no lock.
-                let before = read(&path, place)?;
-                if before.clone().raised(base, memory.clone()) == before {
-                    return Ok(before);
-                }
-                let _one_at_a_time = lock(&path.with_extension("lock"))?;
-                let merged = read(&path, place)?.raised(base, memory);
-                write(&path, place, &merged).map_err(io_error(&path))?;
-                Ok(merged)
-            }
-        }
-    }
-}
-
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> MemoryError {
-    let path = path.to_owned();
-    move |error| MemoryError::Io { path, error }
-}
-
-/// Held until dropped, also against other processes.
-fn lock(path: &Path) -> Result<File, MemoryError> {
-    let held = files::lock(path, LOCK_TIMEOUT).map_err(io_error(path))?;
-    held.ok_or_else(|| MemoryError::Locked { path: path.to_owned() })
-}
-
-fn read(path: &Path, place: &Place) -> Result<Memory, MemoryError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
-        Err(error) => return Err(io_error(path)(error)),
-    };
-    let malformed = |reason: String| MemoryError::Malformed { path: path.to_owned(), reason };
-    let checkpoint: Checkpoint =
-        serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
-    let told = [&checkpoint.source, &checkpoint.repository, &checkpoint.anchor];
-    if told != [&place.source, &place.repository, &place.anchor] {
-        return Err(malformed(format!("it is about {} of {}", told[1], told[0])));
-    }
-    Ok(checkpoint.memory)
-}
-
-/// Replaces the file whole: after a crash it is the old one or the new one.
-fn write(path: &Path, place: &Place, memory: &Memory) -> io::Result<()> {
-    let checkpoint = Checkpoint {
-        source: place.source.clone(),
-        repository: place.repository.clone(),
-        anchor: place.anchor.clone(),
-        memory: memory.clone(),
-    };
-    let partial = path.with_extension("partial");
-    let mut file = File::create(&partial)?;
-    serde_json::to_writer_pretty(&mut file, &checkpoint)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&partial, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
     }
 }
 

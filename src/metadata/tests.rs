@@ -35,7 +35,7 @@ async fn waiting_for_a_state_folder_leaves_the_thread_to_others() {
         repository: live.repository.clone(),
         anchor: "pin".to_owned(),
     };
-    let lock = folder.path().join(place.file_name()).with_extension("lock");
+    let lock = folder.path().join(format!("{}.lock", place.name(253)));
     let held = File::create(lock).expect("made");
     held.lock().expect("locked");
     let floor = countersign_verify::memory::Floor { version: 1, keys: "k".to_owned() };

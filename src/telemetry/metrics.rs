@@ -1,5 +1,6 @@
 //! What is counted. Every label has few values: a user can name none of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use super::Lines;
 use super::freshness::Freshness;
 use super::outcomes::{CheckpointOutcome, EventOutcome, Outcome};
+use super::remembered::RememberedOf;
 use super::state::State;
 use crate::metadata::Repositories;
 use crate::review::{Review, Reviewer};
@@ -139,6 +141,14 @@ impl Metrics {
     pub fn watch_repositories(registry: &mut Registry, repositories: &Repositories) {
         repositories.measures().register(registry);
         registry.register_collector(Box::new(Freshness(repositories.clone())));
+    }
+
+    /// Tells of how many repositories of each source versions are remembered in the cluster.
+    pub fn watch_remembered(
+        registry: &mut Registry,
+        counts: impl Fn() -> BTreeMap<String, usize> + Send + Sync + 'static,
+    ) {
+        registry.register_collector(Box::new(RememberedOf(counts)));
     }
 
     /// Tells whether this replica is ready and holds the lease, and how the policies are.

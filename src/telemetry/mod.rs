@@ -6,6 +6,7 @@ mod lines;
 mod measures;
 mod metrics;
 mod outcomes;
+mod remembered;
 mod state;
 mod traces;
 

@@ -69,6 +69,7 @@ async fn of_the_code() -> All {
     traces.register(&mut registry);
     let world = World::new(&sound(), 24 * HOUR).await;
     Metrics::watch_repositories(&mut registry, &world.repositories);
+    Metrics::watch_remembered(&mut registry, || [("notary".to_owned(), 1)].into());
     let (_leading, leads) = watch::channel(true);
     Metrics::watch_state(&mut registry, &Readiness::new(), &leads, &world.reviewer());
 

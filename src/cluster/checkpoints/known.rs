@@ -5,16 +5,22 @@ use std::collections::{BTreeMap, HashMap};
 use countersign_verify::notary::Memory;
 use kube::runtime::watcher::Event;
 
-use super::CheckpointError;
 use super::object::{self, Read};
+use super::{CHECKPOINTS, CheckpointError};
 use crate::api::TrustCheckpointSpec;
 use crate::api::bounds::CHECKPOINT_ROLES;
 use crate::metadata::{Place, Remembered};
+
+/// So many roles of a checkpoint count as one: an ordinary repository has no more, and an object
+/// with all roles that there may be takes as much memory as sixteen of those.
+const COUNTED_ROLES: usize = 8;
 
 /// All checkpoints by name.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     entries: HashMap<String, Entry>,
+    /// How many there are of each source, as they count.
+    counts: BTreeMap<String, usize>,
     /// How many lists were begun.
     lists: u64,
     /// What a list that is not complete yet has told.
@@ -26,9 +32,7 @@ pub(super) struct Known {
 #[derive(Debug, Default)]
 struct Entry {
     /// The most that this replica has verified, or seen in the object, since it was last deleted.
-    floors: Memory,
-    /// How often it was seen deleted.
-    resets: u64,
+    floors: Remembered,
     /// The object, where there is one.
     stored: Option<Stored>,
 }
@@ -63,7 +67,12 @@ impl Known {
     pub(super) fn load(&self, name: &str, place: &Place) -> Result<Remembered, CheckpointError> {
         let Some(entry) = self.entries.get(name) else { return Ok(Remembered::default()) };
         entry.check(name, place)?;
-        Ok(Remembered { memory: entry.floors.clone(), resets: entry.resets })
+        Ok(entry.floors.clone())
+    }
+
+    /// How many there are of each source, as they count.
+    pub(super) fn counts(&self) -> BTreeMap<String, usize> {
+        self.counts.clone()
     }
 
     /// Raises the floors of a place and says what is to be written then. The floors hold whether or
@@ -75,62 +84,77 @@ impl Known {
         loaded: &Remembered,
         memory: &Memory,
     ) -> Result<Step, CheckpointError> {
-        // Anyone can name repositories that nothing was ever verified of.
-        if *memory == Memory::default() && !self.entries.contains_key(name) {
-            return Ok(Step::Done(Memory::default()));
-        }
-        let entry = self.entries.entry(name.to_owned()).or_default();
-        if entry.resets != loaded.resets {
-            return Err(CheckpointError::Deleted { name: name.to_owned() });
-        }
-        entry.rebase(&loaded.memory, memory);
-        entry.check(name, place)?;
-        if entry.floors.roles.len() > CHECKPOINT_ROLES {
-            return Err(CheckpointError::Roles { name: name.to_owned() });
-        }
-        let Some(spec) = object::spec(place, &entry.floors) else {
-            return Ok(Step::Done(entry.floors.clone()));
-        };
-        Ok(match &entry.stored {
-            None => Step::Create(spec),
-            Some(stored) if stored.read.spec.as_ref() == Ok(&spec) => {
-                Step::Done(entry.floors.clone())
+        let count = self.counts.get(object::source(name)).copied().unwrap_or(0);
+        self.change(name, |entry| {
+            if entry.floors.resets != loaded.resets {
+                return Err(CheckpointError::Deleted { name: name.to_owned() });
             }
-            Some(stored) => Step::Change { stored: stored.read.clone(), spec },
+            let (before, counted) = (entry.floors.memory.clone(), entry.counts());
+            entry.rebase(&loaded.memory, memory);
+            let is_more = entry.counts() > counted;
+            let refused = if entry.floors.memory.roles.len() > CHECKPOINT_ROLES {
+                Some(CheckpointError::Roles { name: name.to_owned() })
+            } else if is_more && count - counted + entry.counts() > CHECKPOINTS {
+                Some(CheckpointError::Full { of: place.source.clone() })
+            } else {
+                None
+            };
+            if let Some(refused) = refused {
+                entry.floors.keep_to(before);
+                return Err(refused);
+            }
+            entry.check(name, place)?;
+            Ok(entry.step(place))
         })
+    }
+
+    /// Changes an entry, and counts it; one in which nothing is left is let go of.
+    fn change<T>(&mut self, name: &str, change: impl FnOnce(&mut Entry) -> T) -> T {
+        let entry = self.entries.entry(name.to_owned()).or_default();
+        let before = entry.counts();
+        let done = change(entry);
+        let after = entry.counts();
+        // Anyone can name repositories that nothing was ever verified of.
+        if after == 0 && entry.floors.resets == 0 {
+            self.entries.remove(name);
+        }
+        if after != before {
+            let count = self.counts.entry(object::source(name).to_owned()).or_default();
+            *count = *count + after - before;
+        }
+        done
     }
 
     /// The API server has answered a request with the object; tells whether that means that the one
     /// that was known was deleted.
     pub(super) fn answered(&mut self, name: &str, resets: u64, read: Read) -> bool {
         let lists = self.lists;
-        let entry = self.entries.entry(name.to_owned()).or_default();
-        // It was deleted between the answer and now.
-        if entry.resets != resets {
-            return false;
-        }
-        let deleted = entry.stored.as_ref().is_some_and(|stored| stored.read.uid != read.uid);
-        if deleted {
-            entry.reset();
-        }
-        let told = entry
-            .stored
-            .as_ref()
-            .is_some_and(|stored| stored.told && stored.read.version == read.version);
-        entry.see(Stored { read, told, lists });
-        deleted
+        self.change(name, |entry| {
+            // It was deleted between the answer and now.
+            if entry.floors.resets != resets {
+                return false;
+            }
+            let deleted = entry.stored.as_ref().is_some_and(|stored| stored.read.uid != read.uid);
+            if deleted {
+                entry.reset();
+            }
+            let told = entry
+                .stored
+                .as_ref()
+                .is_some_and(|stored| stored.told && stored.read.version == read.version);
+            entry.see(Stored { read, told, lists });
+            deleted
+        })
     }
 
     /// The object of this uid is not there any more; tells whether it was known.
     pub(super) fn gone(&mut self, name: &str, uid: &str) -> bool {
-        let entry = self.entries.get_mut(name);
-        let Some(entry) =
-            entry.filter(|entry| entry.stored.as_ref().is_some_and(|it| it.read.uid == uid))
-        else {
-            return false;
-        };
-        entry.reset();
-        true
+        let stored = self.entries.get(name).and_then(|entry| entry.stored.as_ref());
+        let is_known = stored.is_some_and(|stored| stored.read.uid == uid);
+        if is_known {
+            self.change(name, Entry::reset);
+        }
+        is_known
     }
 
     /// Takes what the watch tells; gives the names of those that were deleted.
@@ -160,14 +184,13 @@ impl Known {
     fn take_list(&mut self) -> Vec<String> {
         self.listed = true;
         let (listing, lists) = (std::mem::take(&mut self.listing), self.lists);
-        let mut deleted = Vec::new();
-        for (name, entry) in &mut self.entries {
-            let missed = |stored: &Stored| stored.lists < lists && !listing.contains_key(name);
-            if entry.stored.as_ref().is_some_and(missed) {
-                entry.reset();
-                deleted.push(name.clone());
-            }
-        }
+        let missed = |(name, entry): &(&String, &Entry)| {
+            let missed = |stored: &Stored| stored.lists < lists && !listing.contains_key(*name);
+            entry.stored.as_ref().is_some_and(missed)
+        };
+        let missed = self.entries.iter().filter(missed);
+        let mut deleted: Vec<String> = missed.map(|(name, _)| name.clone()).collect();
+        deleted.iter().for_each(|name| self.change(name, Entry::reset));
         for (name, read) in listing {
             if self.told(&name, read, true) {
                 deleted.push(name);
@@ -179,54 +202,69 @@ impl Known {
     /// The watch tells an object; gives whether that means that the one that was known was deleted.
     fn told(&mut self, name: &str, read: Read, in_list: bool) -> bool {
         let lists = self.lists;
-        let entry = self.entries.entry(name.to_owned()).or_default();
-        let mut deleted = false;
-        if let Some(stored) = &entry.stored {
-            // The watch has not come to what the API server has answered already: what it tells
-            // until then is older. Only a list that began after the answer is not.
-            let behind = !stored.told
-                && stored.read.version != read.version
-                && !(in_list && stored.lists < lists);
-            deleted = stored.read.uid != read.uid;
-            if behind {
-                if !deleted && let Ok(spec) = &read.spec {
-                    entry.raise(object::memory(spec));
+        self.change(name, |entry| {
+            let mut deleted = false;
+            if let Some(stored) = &entry.stored {
+                // The watch has not come to what the API server has answered already: what it
+                // tells until then is older. Only a list that began after the answer is not.
+                let behind = !stored.told
+                    && stored.read.version != read.version
+                    && !(in_list && stored.lists < lists);
+                deleted = stored.read.uid != read.uid;
+                if behind {
+                    if !deleted && let Ok(spec) = &read.spec {
+                        entry.floors.raise(object::memory(spec));
+                    }
+                    return false;
                 }
-                return false;
             }
-        }
-        if deleted {
-            entry.reset();
-        }
-        entry.see(Stored { read, told: true, lists });
-        deleted
+            if deleted {
+                entry.reset();
+            }
+            entry.see(Stored { read, told: true, lists });
+            deleted
+        })
     }
 }
 
 impl Entry {
-    fn raise(&mut self, memory: Memory) {
-        self.floors = std::mem::take(&mut self.floors).merged(memory);
+    /// How much it counts: 0 where nothing is known but that it was deleted.
+    fn counts(&self) -> usize {
+        if self.floors.memory == Memory::default() && self.stored.is_none() {
+            return 0;
+        }
+        self.floors.memory.roles.len().div_ceil(COUNTED_ROLES).max(1)
     }
 
-    /// Raises the floors to `memory`, which was verified on top of `base`: these, and what the API
-    /// server has, which may have been written without knowing of each other.
     fn rebase(&mut self, base: &Memory, memory: &Memory) {
         let stored = self.stored.as_ref().and_then(|stored| stored.read.spec.as_ref().ok());
-        let stored = stored.map(|spec| object::memory(spec).raised(base, memory.clone()));
-        self.floors = std::mem::take(&mut self.floors).raised(base, memory.clone());
-        stored.into_iter().for_each(|memory| self.raise(memory));
+        self.floors.rebase(stored.map(object::memory), base, memory);
     }
 
     fn see(&mut self, stored: Stored) {
         if let Ok(spec) = &stored.read.spec {
-            self.raise(object::memory(spec));
+            self.floors.raise(object::memory(spec));
         }
         self.stored = Some(stored);
     }
 
     /// The one manual reset.
     fn reset(&mut self) {
-        *self = Self { resets: self.resets + 1, ..Self::default() };
+        self.floors.forget();
+        self.stored = None;
+    }
+
+    /// What is to be written so that the API server has the floors.
+    fn step(&self, place: &Place) -> Step {
+        let floors = &self.floors.memory;
+        match (object::spec(place, floors), &self.stored) {
+            (None, _) => Step::Done(floors.clone()),
+            (Some(spec), None) => Step::Create(spec),
+            (Some(spec), Some(stored)) if stored.read.spec.as_ref() == Ok(&spec) => {
+                Step::Done(floors.clone())
+            }
+            (Some(spec), Some(stored)) => Step::Change { stored: stored.read.clone(), spec },
+        }
     }
 
     /// Whether the object, if there is one, is this place's.

@@ -1,6 +1,5 @@
 //! TrustCheckpoints as the API server has them.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use countersign_verify::notary::{Floor, Memory, RootFloor};
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
@@ -12,19 +11,14 @@ use crate::metadata::Place;
 /// Longest part of a name that is the source's: a name may have 253 characters.
 const SOURCE_CHARS: usize = 200;
 
-/// How many bytes of the hash are in a name: whoever names the repositories of a registry finds no
-/// two of one name.
-const HASH_BYTES: usize = 16;
-
-/// The name of a place's checkpoint: readable by its source, distinct by everything.
+/// The name of a place's checkpoint.
 pub(super) fn name(place: &Place) -> String {
-    let whole = [&*place.source, &*place.repository, &*place.anchor].join("\n");
-    let hash = digest(&SHA256, whole.as_bytes());
-    let hex: String =
-        hash.as_ref().iter().take(HASH_BYTES).map(|byte| format!("{byte:02x}")).collect();
-    let source: String = place.source.chars().take(SOURCE_CHARS).collect();
-    // What was cut after a dot would end in it, and a label cannot.
-    format!("{}-{hex}", source.trim_end_matches(['.', '-']))
+    place.name(SOURCE_CHARS)
+}
+
+/// The source in a checkpoint's name, as far as it is in there.
+pub(super) fn source(name: &str) -> &str {
+    name.rsplit_once('-').map_or(name, |(source, _)| source)
 }
 
 /// What is written of a place; `None` before any root was verified. The API server's integers have

@@ -194,6 +194,47 @@ async fn ten_thousand_repositories_that_do_not_change_cost_no_request() {
 }
 
 #[tokio::test]
+async fn o8_checkpoints_of_one_source_are_bounded() {
+    let (client, store) = api_server();
+    let place = |number| Place { repository: format!("registry.example.com/{number}"), ..place() };
+    for number in 1..CHECKPOINTS {
+        let (name, uid) = (object::name(&place(number)), number.to_string());
+        let spec = object::spec(&place(number), &memory(1, 5));
+        let object = json!({
+            "metadata": {"name": name, "uid": uid, "resourceVersion": uid}, "spec": spec,
+        });
+        store.lock().expect("no panic").objects.insert(name, object);
+    }
+    let replica = replica(&client, &store);
+    let raise = async |place: &Place, version| {
+        let loaded = replica.load(place).expect("known");
+        replica.raise(place, &loaded, &memory(1, version)).await
+    };
+    assert_eq!(raise(&place(0), 5).await, Ok(memory(1, 5)));
+    requests(&store);
+    let never_seen = place(CHECKPOINTS);
+    for _ in 0..2 {
+        let error = raise(&never_seen, 5).await.expect_err("one too many");
+        assert_eq!(error, CheckpointError::Full { of: "corp-notary".to_owned() });
+        let said = error.to_string();
+        assert!(said.contains("20000") && said.contains("kubectl get trustcheckpoints"), "{said}");
+    }
+    assert_eq!(requests(&store), Vec::<String>::new());
+    assert_eq!(replica.load(&never_seen), Ok(Remembered::default()));
+    assert_eq!(replica.counts(), [("corp-notary".to_owned(), CHECKPOINTS)].into());
+    // Those that were seen go on, and other sources.
+    assert_eq!(raise(&place(7), 6).await, Ok(memory(1, 6)));
+    let elsewhere = Place { source: "other".to_owned(), ..place(0) };
+    assert_eq!(raise(&elsewhere, 1).await, Ok(memory(1, 1)));
+    // As told.
+    store.lock().expect("no panic").objects.remove(&object::name(&place(3)));
+    tell(&replica, &store);
+    assert_eq!(raise(&never_seen, 5).await, Ok(memory(1, 5)));
+    assert!(raise(&place(3), 5).await.is_err());
+    assert_eq!(replica.counts()["corp-notary"], CHECKPOINTS);
+}
+
+#[tokio::test]
 async fn t21_of_two_replicas_that_race_both_floors_are_kept() {
     let (client, store) = api_server();
     let replicas = [replica(&client, &store), replica(&client, &store)];

@@ -78,7 +78,7 @@ impl Body {
                     let mut piece = vec![0; PIECE];
                     let length = (&*file).read(&mut piece).map_err(failed)?;
                     piece.truncate(length);
-                    Ok(piece)
+                    Ok::<_, FetchError>(piece)
                 };
                 let piece = reads.run(*deadline, read).await?;
                 let too_large = FetchError::TooLarge { limit: *limit };

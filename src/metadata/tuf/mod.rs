@@ -4,7 +4,7 @@ mod body;
 mod drive;
 mod mirror;
 mod mirrors;
-mod reads;
+pub(super) mod reads;
 #[cfg(test)]
 mod tests;
 mod update;

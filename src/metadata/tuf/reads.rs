@@ -17,12 +17,30 @@ const AT_A_TIME: usize = 8;
 /// its source is configured anew.
 static FOLDERS: LazyLock<Mutex<HashMap<PathBuf, Weak<Semaphore>>>> = LazyLock::new(Mutex::default);
 
+/// Why a read has not ended.
+#[derive(Debug)]
+pub(in crate::metadata) enum ReadError {
+    /// The folder has not answered until the deadline.
+    Deadline,
+    /// A bug.
+    Ended(String),
+}
+
+impl From<ReadError> for FetchError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Deadline => Self::Deadline,
+            ReadError::Ended(error) => Self::File(error),
+        }
+    }
+}
+
 /// The reads of one folder. Clones share its turns.
 #[derive(Debug, Clone)]
-pub(super) struct Reads(Arc<Semaphore>);
+pub(in crate::metadata) struct Reads(Arc<Semaphore>);
 
 impl Reads {
-    pub(super) fn of(folder: &Path) -> Self {
+    pub(in crate::metadata) fn of(folder: &Path) -> Self {
         let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(turns) = folders.get(folder).and_then(Weak::upgrade) {
             return Self(turns);
@@ -35,24 +53,28 @@ impl Reads {
 
     /// Does what blocks, in its turn. After the deadline it is given up: it goes on, and keeps its
     /// turn and its thread until the folder answers.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(in crate::metadata) async fn run<T, E>(
         &self,
         deadline: Instant,
-        work: impl FnOnce() -> Result<T, FetchError> + Send + 'static,
-    ) -> Result<T, FetchError> {
+        work: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<ReadError> + Send + 'static,
+    {
         let turns = Arc::clone(&self.0);
         let turn = timeout_at(deadline, turns.acquire_owned()).await;
-        let turn = turn.map_err(|_| FetchError::Deadline)?.map_err(ended)?;
+        let turn = turn.map_err(|_| ReadError::Deadline)?.map_err(ended)?;
         let reading = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             work()
         });
-        timeout_at(deadline, reading).await.map_err(|_| FetchError::Deadline)?.map_err(ended)?
+        timeout_at(deadline, reading).await.map_err(|_| ReadError::Deadline)?.map_err(ended)?
     }
 }
 
-fn ended(error: impl std::error::Error) -> FetchError {
-    FetchError::File(error.to_string())
+fn ended(error: impl std::error::Error) -> ReadError {
+    ReadError::Ended(error.to_string())
 }
 
 #[cfg(test)]
@@ -86,11 +108,11 @@ mod tests {
                 assert_eq!(read, Err(FetchError::Deadline), "{round}");
             }
             assert_eq!(begun.load(Ordering::SeqCst), AT_A_TIME, "{round}");
-            let elsewhere = Reads::of(other).run(soon(), || Ok(1)).await;
+            let elsewhere = Reads::of(other).run(soon(), || Ok::<_, FetchError>(1)).await;
             assert_eq!(elsewhere, Ok(1));
         }
         releases.clear();
         let later = Instant::now() + Duration::from_secs(5);
-        assert_eq!(Reads::of(hung).run(later, || Ok(1)).await, Ok(1));
+        assert_eq!(Reads::of(hung).run(later, || Ok::<_, FetchError>(1)).await, Ok(1));
     }
 }

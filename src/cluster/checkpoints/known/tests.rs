@@ -242,7 +242,49 @@ fn roles_are_bounded() {
     many.roles.insert("targets/more".to_owned(), one_more);
     let error =
         known.plan(&name, &place(), &Remembered::default(), &many).expect_err("one too many");
-    assert_eq!(error, CheckpointError::Roles { name });
+    assert_eq!(error, CheckpointError::Roles { name: name.clone() });
+    // Those that were known before hold, and no others are kept.
+    let timestamp = many.roles.get_mut("timestamp").expect("a timestamp");
+    timestamp.version = 6;
+    known.plan(&name, &place(), &Remembered::default(), &many).expect_err("one too many");
+    many.roles.remove("targets/more");
+    assert_eq!(load(&known).memory, many);
+}
+
+#[test]
+fn o8_checkpoints_of_one_source_count_for_their_roles() {
+    let mut known = listed(Vec::new());
+    let plan = |known: &mut Known, number: usize, roles: usize, version: u64| {
+        let place = Place { repository: format!("registry.example.com/{number}"), ..place() };
+        let mut memory = memory(1, version);
+        for number in 1..roles {
+            let floor = Floor { version: 1, keys: "k".to_owned() };
+            memory.roles.insert(format!("targets/{number}"), floor);
+        }
+        let name = object::name(&place);
+        known.plan(&name, &place, &Remembered::default(), &memory)
+    };
+    let sixteens = CHECKPOINTS / 16;
+    for number in 0..sixteens {
+        assert!(plan(&mut known, number, CHECKPOINT_ROLES, 1).is_ok());
+    }
+    assert_eq!(
+        known.counts().into_iter().collect::<Vec<_>>(),
+        [("corp-notary".to_owned(), CHECKPOINTS)]
+    );
+    let full = || Err(CheckpointError::Full { of: "corp-notary".to_owned() });
+    assert_eq!(plan(&mut known, sixteens, 1, 1), full());
+    assert_eq!(known.entries.len(), sixteens);
+    // Those that are known go on, and do not grow.
+    let mut known = listed(Vec::new());
+    for number in 0..CHECKPOINTS {
+        assert!(plan(&mut known, number, 1, 1).is_ok());
+    }
+    assert!(plan(&mut known, 0, COUNTED_ROLES, 2).is_ok());
+    assert_eq!(plan(&mut known, 0, COUNTED_ROLES + 1, 3), full());
+    let place = Place { repository: "registry.example.com/0".to_owned(), ..place() };
+    let floors = known.load(&object::name(&place), &place).expect("sound").memory.roles;
+    assert_eq!((floors.len(), floors["timestamp"].version), (COUNTED_ROLES, 3));
 }
 
 #[test]
