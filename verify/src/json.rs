@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::limits;
-use crate::outcome::Denial;
+use crate::outcome::{Denial, shortened};
 
 pub(crate) use node::Node;
 
@@ -177,7 +177,8 @@ impl<'de> Visitor<'de> for Seed<'_> {
         while let Some(name) = access.next_key::<String>()? {
             let value = access.next_value_seed(self)?;
             if members.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("member \"{name}\" is there twice")));
+                let name = shortened(&name);
+                return Err(A::Error::custom(format_args!("member {name:?} is there twice")));
             }
             members.insert(name, value);
         }
