@@ -194,8 +194,8 @@ fn denied(denial: &Denial, disclose: bool) -> String {
         Denial::MalformedMetadata { file, .. } if !disclose => {
             format!("{file} cannot be trusted; Countersign's log says why")
         }
-        Denial::RootNotPinned { found, .. } if disclose && !found.is_empty() => {
-            format!("{denial}; found {}", some(found))
+        Denial::RootNotPinned { found, more, .. } if disclose && !found.is_empty() => {
+            format!("{denial}; found {}", some(found, *more))
         }
         Denial::InvalidPolicy { field, .. } if !disclose => {
             format!("{field} cannot be used; Countersign's log says why")
@@ -227,9 +227,9 @@ fn next_step(unavailable: &Unavailable) -> String {
     }
 }
 
-fn some(keys: &[KeyFingerprint]) -> String {
+fn some(keys: &[KeyFingerprint], others: usize) -> String {
     let shown: Vec<String> = keys.iter().take(DISCLOSED).map(ToString::to_string).collect();
-    match keys.len().saturating_sub(DISCLOSED) {
+    match (keys.len() + others).saturating_sub(DISCLOSED) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }

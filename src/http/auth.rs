@@ -6,9 +6,9 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method};
+use moka::Expiry;
 use moka::sync::Cache;
 use serde::Deserialize;
-use tokio::time::Instant;
 use url::{Host, Url};
 
 use super::address::is_loopback_literal;
@@ -17,9 +17,12 @@ use super::error::shown;
 use super::exchange::{Exchange, Transport};
 use super::{Ask, Basic, EndpointConfig, EndpointError, FetchError, success};
 
-/// Largest answer of a token server read, in bytes. Tokens are sent in a header, where servers
-/// take 8 to 16 KiB.
-const TOKEN_BYTES: u64 = 64 << 10;
+/// Largest answer of a token server read, in bytes: it may hold a token under both names, and others
+/// that are of no use here.
+const ANSWER_BYTES: u64 = 64 << 10;
+
+/// Longest token, in bytes. It is sent in a header, of which servers take 8 to 16 KiB.
+const TOKEN_BYTES: usize = 16 << 10;
 
 /// How long a token lasts that does not say so. Source: distribution's token specification.
 const DEFAULT_LIFETIME: u64 = 60;
@@ -30,8 +33,12 @@ const MAX_LIFETIME: u64 = 3600;
 /// A token is not used in its last seconds: it could end on the way.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Most scopes remembered for one endpoint.
-const SCOPES: u64 = 10_000;
+/// Memory for one endpoint's authorizations, in bytes: those of 1,000 scopes, at the three KiB of
+/// Docker Hub's tokens, and of 250 at the longest.
+const KNOWN_BYTES: u64 = 4 << 20;
+
+/// What an authorization and its place in the memory take beside their texts, in bytes.
+const ENTRY_BYTES: usize = 256;
 
 /// One endpoint's credentials, where they may go, and the authorizations they got.
 pub(super) struct Authorizer {
@@ -44,7 +51,31 @@ pub(super) struct Authorizer {
 #[derive(Clone)]
 struct Known {
     authorization: HeaderValue,
-    until: Instant,
+    lifetime: Duration,
+}
+
+/// Lets authorizations leave when they are not to be used any more.
+struct KnownExpiry;
+
+impl Expiry<String, Known> for KnownExpiry {
+    fn expire_after_create(
+        &self,
+        _: &String,
+        known: &Known,
+        _: std::time::Instant,
+    ) -> Option<Duration> {
+        Some(known.lifetime)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &String,
+        known: &Known,
+        _: std::time::Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(known.lifetime)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,11 +97,19 @@ struct TokenAnswer {
 impl Authorizer {
     pub(super) fn new(config: &EndpointConfig) -> Result<Self, EndpointError> {
         let hosts = config.token_hosts.iter().map(|entry| TokenHost::parse(entry));
+        let known = Cache::builder()
+            .max_capacity(KNOWN_BYTES)
+            .weigher(|scope: &String, known: &Known| {
+                let bytes = ENTRY_BYTES + scope.len() + known.authorization.len();
+                u32::try_from(bytes).unwrap_or(u32::MAX)
+            })
+            .expire_after(KnownExpiry)
+            .build();
         Ok(Self {
             base: config.base.clone(),
             basic: config.credentials.as_ref().map(basic_header).transpose()?,
             token_hosts: hosts.collect::<Result<_, _>>()?,
-            known: Cache::new(SCOPES),
+            known,
         })
     }
 
@@ -81,8 +120,7 @@ impl Authorizer {
 
     /// The authorization that served this scope last, while it lasts.
     pub(super) fn remembered(&self, scope: Option<&str>) -> Option<HeaderValue> {
-        let known = self.known.get(scope.unwrap_or_default())?;
-        (Instant::now() < known.until).then_some(known.authorization)
+        self.known.get(scope.unwrap_or_default()).map(|known| known.authorization)
     }
 
     /// Forgets it: the server refused it.
@@ -107,8 +145,8 @@ impl Authorizer {
             return Err(FetchError::Unauthorized);
         };
         let scope = ask.scope.unwrap_or_default().to_owned();
-        let until = Instant::now() + lifetime.saturating_sub(MARGIN);
-        self.known.insert(scope, Known { authorization: authorization.clone(), until });
+        let lifetime = lifetime.saturating_sub(MARGIN);
+        self.known.insert(scope, Known { authorization: authorization.clone(), lifetime });
         Ok(authorization)
     }
 
@@ -137,7 +175,7 @@ impl Authorizer {
             url,
             accept: Some("application/json"),
             authorization: self.basic.clone(),
-            max_bytes: TOKEN_BYTES,
+            max_bytes: ANSWER_BYTES,
             room: None,
             deadline: ask.deadline,
         };
@@ -214,6 +252,9 @@ fn read_token(body: &[u8]) -> Result<(HeaderValue, Duration), FetchError> {
         serde_json::from_slice(body).map_err(|_| malformed("is not the expected JSON"))?;
     let token = [answer.token, answer.access_token].into_iter().flatten().find(|t| !t.is_empty());
     let token = token.ok_or_else(|| malformed("holds no token"))?;
+    if token.len() > TOKEN_BYTES {
+        return Err(malformed(&format!("holds a token of more than {TOKEN_BYTES} bytes")));
+    }
     let header = secret_header(&format!("Bearer {token}"))
         .ok_or_else(|| malformed("holds a token that no header can carry"))?;
     let seconds = answer.expires_in.and_then(|value| value.as_u64()).unwrap_or(DEFAULT_LIFETIME);

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use countersign_verify::outcome::shortened;
 use url::Url;
 
 use super::address::Forbidden;
@@ -113,7 +114,7 @@ impl FetchError {
             return Self::ForbiddenAddress { host: host.clone(), address: address.to_string() };
         }
         if let Some(tls) = find::<rustls::Error>(&error) {
-            return Self::Tls(tls.to_string());
+            return Self::Tls(shortened(&tls.to_string()).into_owned());
         }
         if error.is_connect() || error.is_timeout() || find::<io::Error>(&error).is_some() {
             return Self::Connect(chain(&error));
@@ -128,16 +129,18 @@ impl FetchError {
     }
 }
 
-/// An URL as logs may hold it: its query could be a presigned signature, its user a password.
+/// An URL as logs may hold it, shortened: its query could be a presigned signature, its user a
+/// password.
 pub(crate) fn shown(url: &Url) -> String {
-    match url.host() {
+    let shown = match url.host() {
         Some(host) => {
             let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
             format!("{}://{host}{port}{}", url.scheme(), url.path())
         }
         None if url.scheme() == "file" => format!("file://{}", url.path()),
         None => format!("{}:...", url.scheme()),
-    }
+    };
+    shortened(&shown).into_owned()
 }
 
 /// The first error of type `T` among an error and its sources.
@@ -156,7 +159,8 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     None
 }
 
-/// The error and its sources, joined by `: `.
+/// The error and its sources, joined by `: ` and shortened: certificates and farewells of HTTP/2 are
+/// quoted in them.
 pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -165,5 +169,5 @@ pub(super) fn chain(error: &dyn Error) -> String {
         text.push_str(&source.to_string());
         next = source.source();
     }
-    text
+    shortened(&text).into_owned()
 }

@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use countersign_verify::outcome::shortened;
 use http::{HeaderMap, Method};
 use reqwest::dns::Resolve;
 use tokio::time::Instant;
@@ -230,7 +231,7 @@ impl Endpoint {
         if url.path() == path && url.query() == query {
             Ok(url)
         } else {
-            Err(FetchError::InvalidPath(path_and_query.to_owned()))
+            Err(FetchError::InvalidPath(shortened(path_and_query).into_owned()))
         }
     }
 }

@@ -20,11 +20,28 @@ use crate::telemetry::Asker;
 /// others may have joined, and the answer is remembered.
 const LEAST_TIME: Duration = Duration::from_secs(10);
 
+/// What an answer and its place in the memory take beside their texts, in bytes.
+const ENTRY_BYTES: usize = 512;
+
 /// What is asked, and as whom: an answer is for those with the same credentials only.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Question {
     pub(super) image: Reference,
     pub(super) credentials: Option<Basic>,
+}
+
+impl Question {
+    /// The length of its texts.
+    fn bytes(&self) -> usize {
+        let credentials = self.credentials.as_ref();
+        self.image.to_string().len()
+            + credentials.map_or(0, |basic| basic.username.len() + basic.password.len())
+    }
+}
+
+/// The length of a refusal's texts, or more.
+fn refusal_bytes(refusal: &Unavailable) -> usize {
+    refusal.to_string().len() + refusal.cause().map_or(0, str::len)
 }
 
 /// Answers of one kind.
@@ -39,18 +56,22 @@ pub(super) struct Answers<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Answers<T> {
-    /// Remembers as much as `weights` sum up to; a refusal weighs 1. `span` is that of asking, for
-    /// which `gate` gives turns.
+    /// Remembers as much as `capacity` bytes hold, of answers with so many bytes in `length`, of
+    /// refusals, and of the questions to both. `span` is that of asking, for which `gate` gives
+    /// turns.
     pub(super) fn new(
         expiry: AnswerExpiry,
         gate: &Arc<Gate>,
         capacity: u64,
-        weight: fn(&T) -> u32,
+        length: fn(&T) -> usize,
         span: fn(&Reference) -> Span,
     ) -> Self {
         let known = Cache::builder()
             .max_capacity(capacity)
-            .weigher(move |_, answer: &Result<T, Unavailable>| answer.as_ref().map_or(1, weight))
+            .weigher(move |question: &Question, answer: &Result<T, Unavailable>| {
+                let answer = answer.as_ref().map_or_else(refusal_bytes, length);
+                u32::try_from(ENTRY_BYTES + question.bytes() + answer).unwrap_or(u32::MAX)
+            })
             .expire_after(expiry)
             .build();
         let (waiting, asking) = (SingleFlight::default(), SingleFlight::default());
@@ -152,5 +173,57 @@ impl<T> Expiry<Question, Result<T, Unavailable>> for AnswerExpiry {
         _: Option<Duration>,
     ) -> Option<Duration> {
         self.of(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::Bounds;
+
+    const CAPACITY: u64 = 64 << 10;
+
+    /// How many of 1,000 answers are remembered that differ in `question`.
+    async fn remembered(
+        question: impl Fn(usize) -> Question,
+        answer: Result<usize, Unavailable>,
+    ) -> usize {
+        let minute = Duration::from_secs(60);
+        let expiry = AnswerExpiry { good: minute, refused: minute };
+        let gate = Arc::new(Gate::new(Bounds { running: 4, entered: 4 }));
+        let length = |length: &usize| *length;
+        let answers = Answers::new(expiry, &gate, CAPACITY, length, |_| Span::none());
+        let answers = Arc::new(answers);
+        for number in 0..1000 {
+            let answer = answer.clone();
+            let (question, now) = (question(number), Instant::now());
+            let asked = answers.answer(question, "payments", now, |_, _| async { answer });
+            drop(asked.await);
+        }
+        answers.known.run_pending_tasks();
+        (0..1000).filter(|number| answers.known(&question(*number)).is_some()).count()
+    }
+
+    fn anonymous(number: usize) -> Question {
+        let image = format!("registry.example.com/team/app:{number}");
+        Question { image: Reference::parse(&image).expect("reference"), credentials: None }
+    }
+
+    fn with_password(number: usize) -> Question {
+        let (username, password) = ("ann".to_owned(), "p".repeat(8 << 10));
+        Question { credentials: Some(Basic { username, password }), ..anonymous(number) }
+    }
+
+    #[tokio::test]
+    async fn o8_what_is_remembered_is_bounded_in_bytes() {
+        let refusal = |cause| unavailable("registry.example.com", &cause);
+        for (kept, most) in [
+            (remembered(anonymous, Ok(0)).await, 128),
+            (remembered(anonymous, Ok(8 << 10)).await, 8),
+            (remembered(anonymous, Err(refusal("c".repeat(8 << 10)))).await, 8),
+            (remembered(with_password, Ok(0)).await, 8),
+        ] {
+            assert!(0 < kept && kept <= most, "{kept} of {most}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use countersign_verify::image::{Digest, Reference};
+use countersign_verify::outcome::shortened;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName};
 use serde::Deserialize;
@@ -50,7 +51,7 @@ pub(super) enum ManifestError {
     LyingHeader { header: Digest, body: Digest },
 }
 
-/// A `Content-Type` without its parameters, in lower case; none where there is not exactly one.
+/// A `Content-Type` without its parameters, in lower case and shortened; none where there is not exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MediaType(Option<String>);
 
@@ -162,7 +163,7 @@ struct Body {
 /// CVE-2021-41190: a body that reads as manifest and as index is one thing to us and another to
 /// the node.
 fn check_body(kind: Kind, media_type: &MediaType, body: &[u8]) -> Result<(), ManifestError> {
-    let malformed = |reason: &str| Err(ManifestError::Malformed(reason.to_owned()));
+    let malformed = |reason: &str| Err(ManifestError::Malformed(shortened(reason).into_owned()));
     let body: Body = match serde_json::from_slice(body) {
         Ok(body) => body,
         Err(error) => return malformed(&error.to_string()),
@@ -176,7 +177,8 @@ fn check_body(kind: Kind, media_type: &MediaType, body: &[u8]) -> Result<(), Man
     if let (Some(declared), Some(header)) = (body.media_type, &media_type.0)
         && &declared != header
     {
-        return Err(ManifestError::MediaTypeMismatch { header: header.clone(), body: declared });
+        let body = shortened(&declared).into_owned();
+        return Err(ManifestError::MediaTypeMismatch { header: header.clone(), body });
     }
     let like_index = body.manifests.is_some();
     let like_manifest = body.layers.is_some() || body.config.is_some();
@@ -203,7 +205,7 @@ fn media_type(headers: &HeaderMap) -> MediaType {
         return MediaType(None);
     };
     let essence = value.to_str().ok().and_then(|text| text.split(';').next());
-    MediaType(essence.map(|essence| essence.trim().to_ascii_lowercase()))
+    MediaType(essence.map(|essence| shortened(essence.trim()).to_ascii_lowercase()))
 }
 
 /// Each `Docker-Content-Digest`; `None` for one that is ill-formed.

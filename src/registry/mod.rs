@@ -30,8 +30,9 @@ use answers::{AnswerExpiry, Answers, Question};
 pub(crate) use credentials::{DockerAuth, DockerConfig};
 use credentials::{DockerConfigs, read_bounded};
 
-/// Most answers remembered.
-const ANSWERS: u64 = 10_000;
+/// Memory for the digests of tags and for refusals, in bytes: 10,000 of them with credentials of
+/// a kilobyte.
+const TAGS_BYTES: u64 = 16 << 20;
 
 /// How long a manifest is remembered. What it is hangs on its digest only; who may read it may
 /// change.
@@ -126,13 +127,18 @@ impl Registry {
         let refused = config.refused_ttl;
         let tags = AnswerExpiry { good: config.tag_ttl, refused };
         let manifests = AnswerExpiry { good: MANIFEST_LIFE, refused };
-        let length = |manifest: &Bytes| u32::try_from(manifest.len()).unwrap_or(u32::MAX);
-        let gate = Arc::new(Gate::new(QUESTIONS));
+        let (gate, digest) = (Arc::new(Gate::new(QUESTIONS)), |it: &Resolved| it.digest.hex().len());
         let inner = Inner {
             credentials: DockerConfigs::new(config.docker_configs.clone()),
             endpoints: Cache::builder().max_capacity(ENDPOINTS).time_to_idle(ENDPOINT_IDLE).build(),
-            tags: Arc::new(Answers::new(tags, &gate, ANSWERS, |_| 1, resolving)),
-            manifests: Arc::new(Answers::new(manifests, &gate, MANIFESTS_BYTES, length, fetching)),
+            tags: Arc::new(Answers::new(tags, &gate, TAGS_BYTES, digest, resolving)),
+            manifests: Arc::new(Answers::new(
+                manifests,
+                &gate,
+                MANIFESTS_BYTES,
+                Bytes::len,
+                fetching,
+            )),
             config,
         };
         Self { inner: Arc::new(inner) }

@@ -96,7 +96,15 @@ async fn probes_tell_liveness_readiness_and_metrics() {
 fn as_many_files_as_the_machine_allows_may_be_open() {
     let folder = Folder::new();
     folder.write_pair(&Pair::new());
-    folder.write("policies.yaml", "");
+    let policy = "apiVersion: countersign.dev/v1alpha1\n\
+                  kind: TrustPolicy\n\
+                  metadata: {name: any}\n\
+                  spec:\n  \
+                    match:\n    \
+                      images: {include: [\"**\"], exclude: []}\n    \
+                      namespaceSelector: {matchLabels: {}}\n  \
+                    allowUnverified: {reason: none is reviewed}\n";
+    folder.write("policies.yaml", policy);
     let serve = format!(
         "ulimit -S -n 256; exec {} serve --policies policies.yaml --unmatched Deny \
          --tls-cert tls.crt --tls-key tls.key --listen 127.0.0.1:0 --probe-listen 127.0.0.1:0",

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::limits;
-use crate::outcome::Denial;
+use crate::outcome::{Denial, shortened};
 
 pub(crate) use node::Node;
 
@@ -211,8 +211,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
         while let Some(name) = access.next_key::<Box<str>>()? {
             members.push((name, access.next_value_seed(self)?));
         }
-        let twice = |name| A::Error::custom(format_args!("member \"{name}\" is there twice"));
-        Members::new(members).map(Value::Object).map_err(twice)
+        Members::new(members).map(Value::Object).map_err(|name| {
+            let name = shortened(&name);
+            A::Error::custom(format_args!("member {name:?} is there twice"))
+        })
     }
 }
 

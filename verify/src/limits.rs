@@ -68,6 +68,13 @@ pub const SIGNATURES: usize = 64;
 /// Most keys in one file's key table, for the same reason as [`SIGNATURES`].
 pub const KEYS: usize = 1024;
 
+/// Longest text of a file's or a server's that a refusal quotes, in characters: names that are meant
+/// to be read are shorter, and refusals are kept, logged and told in many copies.
+pub const QUOTED_CHARACTERS: usize = 256;
+
+/// Most keys, or roles, that one refusal lists, for the same reason as [`QUOTED_CHARACTERS`].
+pub const LISTED: usize = 8;
+
 /// Largest RSA modulus accepted, in bits. Source: aws-lc's `RSA_PSS_2048_8192_*`.
 pub const RSA_BITS: usize = 8192;
 

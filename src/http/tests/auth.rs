@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::http::testing::{ANN, Log, Seen, Trap, ann, ask, config, plain_server, reply, scripted};
 use crate::http::{Ask, Endpoint, EndpointConfig, FetchError};
@@ -76,6 +77,43 @@ async fn a_short_lived_token_is_not_kept() {
     endpoint.get("/", &scoped(5000)).await.expect("authorized");
     endpoint.get("/", &scoped(5000)).await.expect("authorized");
     assert_eq!(tokens.len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_leaves_when_it_ends() {
+    let (tokens, requests) = (Log::default(), Log::default());
+    let router = scripted(&tokens, |_, _| reply(200, &[], r#"{"token":"t0","expires_in":11}"#));
+    let server = plain_server(router).await;
+    let base = registry(&requests, &format!("http://{server}/"), &["Bearer t0"]).await;
+    let endpoint = endpoint(&base, &[server.to_string()]);
+    endpoint.get("/", &scoped(5000)).await.expect("authorized");
+    // Its last ten seconds are not used.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    endpoint.get("/", &scoped(5000)).await.expect("authorized");
+    assert_eq!(tokens.len(), 2);
+}
+
+#[tokio::test]
+async fn o8_tokens_are_bounded_in_bytes() {
+    const LENGTH: usize = 16 << 10;
+    let (tokens, requests) = (Log::default(), Log::default());
+    let answer = format!("{{\"token\":\"{}\",\"expires_in\":3600}}", "t".repeat(LENGTH));
+    let server = plain_server(scripted(&tokens, move |_, _| reply(200, &[], answer.clone()))).await;
+    let challenge = format!("Bearer realm=\"http://{server}/\"");
+    let router = scripted(&requests, move |_, seen| match &seen.authorization {
+        Some(_) => reply(200, &[], ""),
+        None => reply(401, &[("www-authenticate", &challenge)], ""),
+    });
+    let base = format!("http://{}", plain_server(router).await);
+    let endpoint = endpoint(&base, &[server.to_string()]);
+    let scopes: Vec<String> = (0..500).map(|n| format!("repository:team/{n}:pull")).collect();
+    for scope in scopes.iter().chain(&scopes) {
+        let ask = Ask { scope: Some(scope), ..ask(5000) };
+        endpoint.get("/", &ask).await.expect("authorized");
+    }
+    // Those that were still there at the second time.
+    let kept = 2 * scopes.len() - tokens.len();
+    assert!(kept > 0 && kept * LENGTH <= 4 << 20, "{kept} tokens");
 }
 
 #[tokio::test]
@@ -192,6 +230,7 @@ async fn r5_a_token_servers_redirect_elsewhere_is_not_followed() {
 async fn t2_token_answers_are_bounded_and_checked() {
     for (body, expected) in [
         (" ".repeat(65 << 10), "longer than"),
+        (format!("{{\"token\":\"{}\"}}", "t".repeat((16 << 10) + 1)), "more than 16384 bytes"),
         ("{}".to_owned(), "no token"),
         (r#"{"token":""}"#.to_owned(), "no token"),
         (r#"{"token":"a\r\nX-Injected: b"}"#.to_owned(), "no header can carry"),

@@ -54,6 +54,26 @@ async fn what_is_secret_in_a_redirect_or_realm_is_not_logged() {
 }
 
 #[tokio::test]
+async fn o8_refusals_are_short_whatever_a_server_says() {
+    let long = "a".repeat(300_000);
+    for location in [format!("https://elsewhere.example/{long}"), format!("/{long}"), long] {
+        let router = scripted(&Log::default(), move |_, seen| match seen.uri.as_str() {
+            "/challenge" => {
+                let challenge = format!("Bearer realm=\"{location}\",error=\"{location}\"");
+                reply(401, &[("www-authenticate", &challenge)], "")
+            }
+            _ => reply(302, &[("location", &location)], ""),
+        });
+        let endpoint = self::endpoint(plain_server(router).await);
+        for path in ["/", "/challenge"] {
+            let error = endpoint.get(path, &ask(5000)).await.expect_err(path);
+            let texts = [error.to_string(), format!("{error:?}")];
+            assert!(texts.iter().all(|text| text.len() < 2_000), "{} bytes", texts[1].len());
+        }
+    }
+}
+
+#[tokio::test]
 async fn r5_redirects_elsewhere_are_not_followed() {
     let trap = Trap::set().await;
     let port = trap.address.port();

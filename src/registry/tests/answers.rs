@@ -141,6 +141,23 @@ async fn r4_bodies_that_can_be_read_in_two_ways_are_refused() {
 }
 
 #[tokio::test]
+async fn o8_refusals_are_short_whatever_a_registry_says() {
+    let long = "a".repeat(100_000);
+    for (content_type, body) in [
+        (OCI_MANIFEST, format!(r#"{{"schemaVersion":2,"mediaType":"{long}","layers":[]}}"#)),
+        (OCI_MANIFEST, format!(r#"{{"schemaVersion":"{long}","layers":[]}}"#)),
+        (OCI_MANIFEST, format!(r#""{long}""#)),
+        (&*long, manifest()),
+    ] {
+        let registry = answering_get(&[("content-type", content_type)], body).await;
+        let refusal = registry.resolve().await.expect_err("refused");
+        assert!(refusal.cause().is_some(), "{refusal}");
+        let text = format!("{refusal:?}");
+        assert!(text.len() < 2_000, "{} bytes", text.len());
+    }
+}
+
+#[tokio::test]
 async fn r4_schema_1_is_refused_by_type_and_by_body() {
     let schema_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     let registry = Scripted::new(move |_, _| {

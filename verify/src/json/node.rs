@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Members, Value};
 use crate::hash::unhex;
-use crate::outcome::Denial;
+use crate::outcome::{Denial, shortened};
 
 /// A value, and where it is.
 #[derive(Clone, Copy)]
@@ -33,7 +33,7 @@ impl<'a> Node<'a> {
     }
 
     fn is_not(&self, what: &str) -> Denial {
-        self.malformed(format!("\"{}\" is not {what}", self.name))
+        self.malformed(format!("{:?} is not {what}", shortened(self.name)))
     }
 
     /// An object's members.

@@ -12,7 +12,7 @@ use x509_parser::signature_algorithm::RsaSsaPssParams;
 use super::pin::Pin;
 use super::root::Judge;
 use crate::limits;
-use crate::outcome::Denial;
+use crate::outcome::{Denial, shortened};
 
 /// Why a root key does not count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +105,7 @@ fn check_name(leaf: &X509Certificate<'_>, repository: &str, pin: &Pin) -> Result
             return Ok(());
         }
     }
+    let name = shortened(name);
     rule(format!("its certificate is for {name:?}, not for {repository}"))
 }
 
@@ -134,6 +135,7 @@ fn check_algorithm(leaf: &X509Certificate<'_>) -> Result<(), Unfit> {
         oid => SOUND.contains(&oid),
     };
     if !sound || leaf.tbs_certificate.signature != *algorithm {
+        let oid = shortened(&oid);
         return rule(format!("a root certificate is signed by algorithm {oid}, which is too weak"));
     }
     Ok(())

@@ -7,7 +7,7 @@ use rustls_pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::json::{Node, Value, canonical};
-use crate::outcome::{Denial, KeyFingerprint};
+use crate::outcome::{Denial, KeyFingerprint, shortened};
 use crate::public_key::{Curve, Material, PublicKey};
 use crate::threshold::{Signature, Verifier};
 
@@ -26,6 +26,7 @@ impl Key {
         let key_type = node.get("keytype")?.string()?;
         let public = node.get("keyval")?.get("public")?;
         if key_id(key_type, public.string()?) != id {
+            let id = shortened(id);
             return Err(node.malformed(format!("key {id:?} is not listed under its own id")));
         }
         let public = public.base64()?;

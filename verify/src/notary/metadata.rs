@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::role::{Delegation, KeyTable, RoleKeys, TARGETS, read_keys, read_role_keys};
 use crate::json::{Node, Value, canonical, parse};
 use crate::limits::{self, check_count, check_length};
-use crate::outcome::Denial;
+use crate::outcome::{Denial, shortened};
 use crate::threshold::{Sealed, Signature};
 
 /// A file as read: what is signed, and what signatures cover. Nothing
@@ -51,6 +51,7 @@ impl Envelope {
         let signed = self.signed();
         let found = signed.get("_type")?.string()?;
         if found != kind {
+            let found = shortened(found);
             return Err(signed.malformed(format!("its _type is {found:?}, not {kind:?}")));
         }
         Ok(Header {

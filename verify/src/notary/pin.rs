@@ -63,6 +63,7 @@ impl Pins {
             repository: repository.to_owned(),
             pin: None,
             found: Vec::new(),
+            more: 0,
         })
     }
 }

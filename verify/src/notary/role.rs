@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::key::Key;
 use crate::json::Node;
 use crate::limits::{self, check_count};
-use crate::outcome::Denial;
+use crate::outcome::{Denial, shortened};
 
 /// The role that every repository's entries start from.
 pub const TARGETS: &str = "targets";
@@ -49,8 +49,8 @@ pub(super) fn read_role_keys(node: Node<'_>, table: &KeyTable) -> Result<RoleKey
     if let Some(ids) = node.optional("keyids")? {
         for id in ids.elements()? {
             let id = id.string()?;
-            let key = table.get(id);
-            let key = key.ok_or_else(|| node.malformed(format!("it lists no key {id:?}")))?;
+            let unlisted = || node.malformed(format!("it lists no key {:?}", shortened(id)));
+            let key = table.get(id).ok_or_else(unlisted)?;
             keys.insert(id.to_owned(), Arc::clone(key));
         }
     }
@@ -77,6 +77,7 @@ impl Delegation {
     ) -> Result<Self, Denial> {
         let name = node.get("name")?.string()?;
         if !is_targets_role(name) || parent(name) != Some(parent_role) {
+            let name = shortened(name);
             return Err(node.malformed(format!("it cannot delegate to {name:?}")));
         }
         let mut paths = Vec::new();

@@ -123,10 +123,12 @@ impl Walk {
     }
 
     fn not_pinned(&self, judge: Judge<'_>) -> Denial {
+        let found = self.newest.root.root.fingerprints();
         Denial::RootNotPinned {
             repository: judge.repository.to_owned(),
             pin: Some(judge.pin.name.clone()),
-            found: self.newest.root.root.fingerprints().into_iter().collect(),
+            more: found.len().saturating_sub(limits::LISTED),
+            found: found.into_iter().take(limits::LISTED).collect(),
         }
     }
 }

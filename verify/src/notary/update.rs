@@ -1,6 +1,6 @@
 //! One update of one repository's metadata: bytes in, checked in order, nothing fetched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use super::role::{Delegation, RELEASES, RoleKeys, TARGETS};
 use super::root::{Judge, Progress, TrustedRoot, Walk};
 use super::{Floor, Memory};
 use crate::limits::{self, check_length};
-use crate::outcome::{Denial, Refusal, Unavailable};
+use crate::outcome::{Denial, Refusal, Unavailable, listed};
 
 const TIMESTAMP: &str = "timestamp";
 const SNAPSHOT: &str = "snapshot";
@@ -361,14 +361,13 @@ fn warnings(pin: &Pin, root: &TrustedRoot) -> Vec<String> {
     if root.start == newest {
         return Vec::new();
     }
-    let keys: BTreeSet<_> = root.root.root.fingerprints();
-    let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    let keys = root.root.root.fingerprints().into_iter().map(|key| key.to_string());
     vec![format!(
         "pin \"{}\" is behind: it leads to root {}, and root {newest} is signed by other keys; \
          pin these too: {}",
         pin.name,
         root.start,
-        keys.join(", ")
+        listed(keys).join(", ")
     )]
 }
 

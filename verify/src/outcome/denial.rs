@@ -12,7 +12,8 @@ pub enum Denial {
     Unsigned {
         /// `tag "1.4"` or `digest sha256:...`.
         wanted: String,
-        /// The roles that could have signed it.
+        /// The roles that could have signed it; where the signer wrote their names, at most
+        /// [`crate::limits::LISTED`], and how many more.
         looked_in: Vec<String>,
     },
     /// A signature exists, in a role that the authority does not accept.
@@ -82,8 +83,10 @@ pub enum Denial {
         repository: String,
         /// The pin that speaks for it; `None` where there is none.
         pin: Option<String>,
-        /// The root keys found.
+        /// The root keys found, at most [`crate::limits::LISTED`].
         found: Vec<KeyFingerprint>,
+        /// How many more there are.
+        more: usize,
     },
     /// A pod names a tag where the policy wants a digest.
     #[error("the image is named by tag; this policy wants a digest")]

@@ -5,6 +5,7 @@ mod decision;
 mod denial;
 #[cfg(test)]
 mod tests;
+mod text;
 mod unavailable;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,8 @@ use crate::image::Digest;
 
 pub use decision::{AuthorityOutcome, Decision, Effect, Finding, PolicyVerdict};
 pub use denial::Denial;
+pub(crate) use text::listed;
+pub use text::shortened;
 pub use unavailable::Unavailable;
 
 /// Evidence that an image is signed by an authority. Only this crate's verifiers can make one.

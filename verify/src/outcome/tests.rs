@@ -86,7 +86,7 @@ fn a_proof_tells_what_it_was_made_of() {
 fn a_root_that_is_not_pinned_says_by_which_pin() {
     let text = |pin: Option<&str>| {
         let (repository, pin) = ("r.example/app".to_owned(), pin.map(str::to_owned));
-        Denial::RootNotPinned { repository, pin, found: Vec::new() }.to_string()
+        Denial::RootNotPinned { repository, pin, found: Vec::new(), more: 0 }.to_string()
     };
     assert_eq!(text(None), "no pin covers r.example/app");
     assert_eq!(

@@ -10,7 +10,7 @@ use super::metadata::{check_role_name, read_strings};
 use crate::hash::{hex, sha256};
 use crate::json::Node;
 use crate::limits::{self, check_count};
-use crate::outcome::Denial;
+use crate::outcome::{Denial, shortened};
 
 /// A target's name, with what its bins are found by.
 #[derive(Debug)]
@@ -106,7 +106,8 @@ impl Delegations {
         for listed in listed {
             let role = Delegation::read(listed, table)?;
             if !names.insert(role.name.clone()) {
-                return Err(node.malformed(format!("it delegates to {:?} twice", role.name)));
+                let name = shortened(&role.name);
+                return Err(node.malformed(format!("it delegates to {name:?} twice")));
             }
             roles.push(role);
         }
@@ -245,6 +246,7 @@ impl Delegation {
         let limit = limits::TUF_DELEGATION_PATHS;
         let paths = match (paths, prefixes) {
             (Some(_), Some(_)) => {
+                let name = shortened(name);
                 let reason = format!("it delegates to {name:?} by paths and by hash prefixes");
                 return Err(node.malformed(reason));
             }

@@ -9,7 +9,7 @@ use super::key::Key;
 use crate::hash::{hex, sha256, sha512, unhex};
 use crate::json::{Node, Value, canonical, parse};
 use crate::limits::{self, check_count, check_length};
-use crate::outcome::{Denial, KeyFingerprint};
+use crate::outcome::{Denial, KeyFingerprint, shortened};
 use crate::threshold::{Sealed, Signature};
 
 /// Who signs a role.
@@ -45,6 +45,7 @@ impl Document {
             let key_id = listed.get("keyid")?.string()?.to_owned();
             // Clause 4.2.1: key ids are unique. python-tuf refuses such a file as well.
             if !ids.insert(key_id.clone()) {
+                let key_id = shortened(&key_id);
                 return Err(node.malformed(format!("it has two signatures of key {key_id:?}")));
             }
             // An unsigned place, as tuf-on-ci leaves it, or what is no signature, counts nothing.
@@ -66,11 +67,13 @@ impl Document {
         let signed = self.signed();
         let found = signed.get("_type")?.string()?;
         if found != kind {
+            let found = shortened(found);
             return Err(signed.malformed(format!("its _type is {found:?}, not {kind:?}")));
         }
         let spec = signed.get("spec_version")?.string()?;
         let mut numbers = spec.split('.').map(|part| part.parse::<u32>().ok());
         if numbers.next() != Some(Some(1)) || !numbers.all(|number| number.is_some()) {
+            let spec = shortened(spec);
             let reason = format!("its spec_version is {spec:?}; only 1.x is understood");
             return Err(signed.malformed(reason));
         }
@@ -98,6 +101,7 @@ pub(super) fn read_role_keys(node: Node<'_>, table: &KeyTable) -> Result<RoleKey
     for id in node.get("keyids")?.elements()? {
         let id = id.string()?;
         if !ids.insert(id) {
+            let id = shortened(id);
             return Err(node.malformed(format!("it lists key {id:?} twice for one role")));
         }
         if let Some(key) = table.get(id) {

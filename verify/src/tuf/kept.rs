@@ -12,7 +12,7 @@ use super::update::{InitialRoot, check_version};
 use super::{SNAPSHOT, TARGETS, TIMESTAMP};
 use crate::limits;
 use crate::notary::RoleDetail;
-use crate::outcome::Denial;
+use crate::outcome::{Denial, shortened};
 
 /// Gives a role's file, where there is one.
 pub type ReadFile<'r> = &'r dyn Fn(&str) -> Option<Vec<u8>>;
@@ -184,7 +184,8 @@ pub fn unknown_keys(bytes: &[u8]) -> Vec<String> {
         tables.flatten().filter(|(_, key)| !Key::read(*key).is_ok_and(|key| key.is_usable()));
     keys.map(|(id, key)| {
         let said = |member| key.get(member).and_then(|it| it.string()).unwrap_or("nothing");
-        format!("{id} ({} by {})", said("keytype"), said("scheme"))
+        let told = |text| shortened(text).escape_debug().to_string();
+        format!("{} ({} by {})", told(id), told(said("keytype")), told(said("scheme")))
     })
     .collect()
 }

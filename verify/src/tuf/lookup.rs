@@ -16,7 +16,7 @@ use super::tree::{Halt, Role, Tree, not_loaded};
 use super::{Accept, Image, Lookup};
 use crate::image::{Digest, Reference};
 use crate::limits;
-use crate::outcome::{Denial, KeyFingerprint, Proof, Refusal};
+use crate::outcome::{Denial, KeyFingerprint, Proof, Refusal, listed};
 
 /// An entry, in a role that signs it.
 struct Hit<'t> {
@@ -220,7 +220,7 @@ impl<'t> Search<'t> {
     }
 
     /// Clause 5.6.7: the first role in order that has the name answers for it; else the roles that
-    /// were looked in.
+    /// were looked in, as a refusal lists them.
     fn resolve(&mut self, name: &str) -> Result<Result<Hit<'t>, Vec<String>>, Halt> {
         let (mut hit, mut looked_in) = (None, Vec::new());
         self.walk(name, |role_name, role| {
@@ -228,7 +228,7 @@ impl<'t> Search<'t> {
             hit = hit_in(role_name, role, name);
             hit.is_some()
         })?;
-        Ok(hit.ok_or(looked_in))
+        Ok(hit.ok_or_else(|| listed(looked_in.into_iter())))
     }
 
     /// Every required role's own entry, however the name is shadowed: none falls back on another.

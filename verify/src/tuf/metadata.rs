@@ -7,7 +7,7 @@ use super::document::{Document, Header, Listed, RoleKeys, read_hashes, read_keys
 use super::{SNAPSHOT, TARGETS, TIMESTAMP};
 use crate::json::Node;
 use crate::limits::{self, check_count};
-use crate::outcome::Denial;
+use crate::outcome::{Denial, shortened};
 
 /// What root.json says: who signs the top-level roles.
 #[derive(Debug)]
@@ -136,6 +136,7 @@ pub(super) fn check_role_name(node: Node<'_>, name: &str) -> Result<(), Denial> 
         && name.len() <= limits::ROLE_NAME_BYTES
         && !name.chars().any(char::is_control);
     if !is_name || ["root", TIMESTAMP, SNAPSHOT, TARGETS].contains(&name) {
+        let name = shortened(name);
         return Err(node.malformed(format!("it cannot delegate to {name:?}")));
     }
     Ok(())

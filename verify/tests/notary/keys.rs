@@ -213,7 +213,7 @@ fn a_pin_of_a_key_that_is_not_in_the_root_trusts_nothing() {
     let denial = denial(repo.seal().verify(&pin(&[&other], 1)));
     let found = vec![repo.root_key.fingerprint()];
     let (repository, pin) = (GUN.to_owned(), Some("payments".to_owned()));
-    assert_eq!(denial, Denial::RootNotPinned { repository, pin, found });
+    assert_eq!(denial, Denial::RootNotPinned { repository, pin, found, more: 0 });
 }
 
 #[test]

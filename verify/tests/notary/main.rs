@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod builder;
+#[path = "../long/mod.rs"]
+mod long;
 mod signer;
 
 mod certificates;
@@ -14,5 +16,6 @@ mod lookup_docker;
 mod lookup_required;
 mod memory;
 mod roots;
+mod texts;
 mod thresholds;
 mod update;

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod builder;
+#[path = "../long/mod.rs"]
+mod long;
 mod shell;
 mod signer;
 
@@ -17,5 +19,6 @@ mod lookup;
 mod memory;
 mod random;
 mod roots;
+mod texts;
 mod update;
 mod witness;

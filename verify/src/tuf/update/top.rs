@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Stage, Update, check_expiry, check_version};
 use crate::limits::{self, check_length};
 use crate::memory::Floor;
-use crate::outcome::{Denial, KeyFingerprint};
+use crate::outcome::{Denial, KeyFingerprint, shortened};
 use crate::tuf::document::{Document, Identity, RoleKeys, Signed};
 use crate::tuf::metadata::{Snapshot, Timestamp};
 use crate::tuf::tree::{Need, ROOT};
@@ -162,7 +162,7 @@ fn read_snapshot(bytes: &[u8], keys: &RoleKeys) -> Result<Signed<Snapshot>, Deni
 fn check_rollback(role: &str, found: u64, floor: Option<u64>) -> Result<(), Denial> {
     match floor {
         Some(remembered) if found < remembered => {
-            Err(Denial::Rollback { role: role.to_owned(), found, remembered })
+            Err(Denial::Rollback { role: shortened(role).into_owned(), found, remembered })
         }
         _ => Ok(()),
     }
