@@ -21,7 +21,7 @@ use crate::cluster::{Labels, View};
 use crate::metadata::Repositories;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
-use pace::Pace;
+use pace::{Pace, before_waiting};
 
 pub use judge::Question;
 
@@ -192,6 +192,7 @@ impl Reviewer {
         if request.uses.iter().all(|usage| question.plan(usage).is_certain()) {
             return None;
         }
+        before_waiting().await;
         namespaces.look_up(name, request.deadline).await
     }
 

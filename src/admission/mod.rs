@@ -24,7 +24,9 @@ use crate::review;
 pub trait Decide: Send + Sync + 'static {
     /// Reviews every image of `request`: one verdict a use, in the request's order.
     ///
-    /// A future that is ready when first polled costs no place among the waiting reviews.
+    /// A future that is ready when first polled costs no place among the waiting reviews. One that
+    /// is not may be dropped then, for want of a place: it is to have begun nothing that goes on
+    /// without it.
     fn review<'a>(
         &'a self,
         request: &'a review::Request<'a>,

@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 use super::ask::named_roles;
 use super::judge::{self, Plan};
-use super::pace::Pace;
+use super::pace::{Pace, before_waiting};
 use super::{ImageReview, Request, Reviewer};
 use crate::api::SourceKind;
 use crate::http::Basic;
@@ -117,6 +117,7 @@ impl Reviewer {
                 repositories = repositories.len(),
             );
             let gathering = async {
+                before_waiting().await;
                 tokio::join!(
                     self.resolved(snapshot, request, &tags),
                     join_all(repositories.values().map(|asked| self.verified(asked, request))),
@@ -158,6 +159,10 @@ impl Reviewer {
                 None => wanted.push(image),
             }
         }
+        if wanted.is_empty() {
+            return;
+        }
+        before_waiting().await;
         let chosen = self.credentials(request, wanted.iter()).await;
         let fetching = wanted.iter().map(|image| async {
             let own = chosen.get(image.registry()).cloned().unwrap_or(Ok(None))?;

@@ -1,4 +1,4 @@
-//! Reviews of many images make way for others.
+//! Reviews of many images make way for others, and what has to wait begins with its turn.
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,12 @@ impl Pace {
             Some(_) => {}
         }
     }
+}
+
+/// Comes before anything that a review begins and that goes on without it, since others may join.
+/// Whoever polled the review first finds a place for it to wait in, or drops it.
+pub(super) async fn before_waiting() {
+    tokio::task::yield_now().await;
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
+use std::pin::pin;
 use std::time::Duration;
 
 use countersign_verify::outcome::Refusal;
+use futures_util::poll;
 use jiff::Timestamp;
 
 use super::*;
 use crate::api;
 use crate::cluster::pulls::Scope;
+use crate::http::testing::Trap;
 use crate::metadata::MemoryStore;
 use crate::registry::RegistryConfig;
 
@@ -217,4 +220,26 @@ async fn secrets_are_read_for_tags_of_registries_that_policies_name_and_for_noth
     review(&reviewer, Some("payments"), "127.0.0.1:1/app:1").await;
     let asked = asked.lock().expect("no panic").clone();
     assert_eq!(asked, ["/api/v1/namespaces/payments/serviceaccounts/default"]);
+}
+
+#[tokio::test]
+async fn o7_a_review_that_finds_no_place_to_wait_has_asked_nobody() {
+    for image in ["app:1".to_owned(), format!("app@sha256:{}", "0".repeat(64))] {
+        let server = Trap::set().await;
+        let host = server.address.to_string();
+        let yaml = signed("127.0.0.1:1/**").replace("127.0.0.1:1", &host);
+        let reviewer = reviewer(&yaml, Action::Deny);
+        let usage = ImageUse { path: String::new(), image: format!("{host}/{image}") };
+        let request = Request {
+            namespace: Some("payments"),
+            subject: Subject::Pod,
+            uses: &[usage],
+            puller: Puller::default(),
+            deadline: Instant::now() + Duration::from_secs(1),
+        };
+        assert!(poll!(pin!(reviewer.review(&request))).is_pending());
+        assert_eq!(server.contacts().await, 0, "{image}");
+        reviewer.review(&request).await;
+        assert!(server.contacts().await > 0, "{image}");
+    }
 }
