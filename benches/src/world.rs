@@ -193,8 +193,12 @@ fn token_url(tokens: &TokenServer) -> Outcome<String> {
     Ok(realm.strip_suffix("/token").context("another path")?.to_owned())
 }
 
-/// Lets Countersign trust the registry under its distant name too.
-fn add_certificates(registry: &Registry, host: &str, authority: &Authority) -> Outcome<()> {
+/// Lets Countersign trust the registry under another name too.
+pub(crate) fn add_certificates(
+    registry: &Registry,
+    host: &str,
+    authority: &Authority,
+) -> Outcome<()> {
     let folder = registry.certs().join(host);
     std::fs::create_dir_all(&folder)?;
     std::fs::copy(authority.certificate(), folder.join("ca.crt"))?;

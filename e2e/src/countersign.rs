@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::pki::Authority;
 use crate::process::{Finished, Server, free_port, run};
 use crate::reviews::{self, Verdict};
-use crate::{Failure, Outcome, http, tools};
+use crate::{Context, Failure, Outcome, http, tools};
 
 const START: Duration = Duration::from_secs(20);
 
@@ -149,6 +149,11 @@ impl Countersign {
         &mut self.server
     }
 
+    /// Ends it as [`Self::kill`] does, while others may be asking it.
+    pub fn crash(&self) -> Outcome<()> {
+        self.server.crash()
+    }
+
     /// Ends it at once, as a crash would.
     pub fn kill(self) -> Outcome<()> {
         self.server.kill()
@@ -201,6 +206,13 @@ impl Countersign {
     pub fn probe(&self, path: &str) -> Outcome<String> {
         let answer = self.client.get(format!("{}{path}", self.probes)).send()?;
         Ok(answer.error_for_status()?.text()?)
+    }
+
+    /// The value of a metric, named as it is told, with its labels.
+    pub fn metric(&self, name: &str) -> Outcome<f64> {
+        let metrics = self.probe("/metrics")?;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.context(format!("no metric {name}"))?.parse()?)
     }
 }
 

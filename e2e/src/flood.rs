@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use reqwest::Client;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+use tokio::time::interval;
 
 use crate::{Outcome, http, reviews};
 
@@ -56,21 +57,55 @@ impl Flood {
                     loop {
                         let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
                         let Some(review) = next else { return };
-                        let asked = Instant::now();
-                        let code = ask(&client, &url, review).await;
-                        let took = asked.elapsed();
-                        let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
-                        answers.0.entry(code).or_default().push(took);
+                        let answer = timed(&client, &url, review).await;
+                        answers.lock().unwrap_or_else(PoisonError::into_inner).add(answer);
                     }
                 });
             }
             while sending.join_next().await.transpose()?.is_some() {}
             Outcome::Ok(())
         })?;
-        let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        answers.0.values_mut().for_each(|times| times.sort_unstable());
-        Ok(answers)
+        let answers = answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(answers.sorted())
     }
+
+    /// Sends this review over each connection. Before there is one, of many reviews that are sent at
+    /// once each opens its own.
+    pub fn connect(&self, path: &str, review: &str) -> Outcome<()> {
+        let count = self.clients.len();
+        self.send(path, vec![review.to_owned(); count], count).map(drop)
+    }
+
+    /// Sends one of these reviews every so often, whether or not those before have been answered,
+    /// and waits for all answers.
+    pub fn send_every(
+        &self,
+        pause: Duration,
+        path: &str,
+        reviews: impl Iterator<Item = String>,
+    ) -> Outcome<Answers> {
+        let url = format!("{}{path}", self.url);
+        self.runtime.block_on(async {
+            let (mut due, mut sending) = (interval(pause), JoinSet::new());
+            for (client, review) in self.clients.iter().cycle().zip(reviews) {
+                due.tick().await;
+                let (client, url) = (client.clone(), url.clone());
+                sending.spawn(async move { timed(&client, &url, review).await });
+            }
+            let mut answers = Answers::default();
+            while let Some(answer) = sending.join_next().await.transpose()? {
+                answers.add(answer);
+            }
+            Ok(answers.sorted())
+        })
+    }
+}
+
+/// What became of a review, and how long that took.
+async fn timed(client: &Client, url: &str, review: String) -> (String, Duration) {
+    let asked = Instant::now();
+    let code = ask(client, url, review).await;
+    (code, asked.elapsed())
 }
 
 async fn ask(client: &Client, url: &str, review: String) -> String {
@@ -87,6 +122,15 @@ async fn ask(client: &Client, url: &str, review: String) -> String {
 }
 
 impl Answers {
+    fn add(&mut self, (code, took): (String, Duration)) {
+        self.0.entry(code).or_default().push(took);
+    }
+
+    fn sorted(mut self) -> Self {
+        self.0.values_mut().for_each(|times| times.sort_unstable());
+        self
+    }
+
     /// How many there were of this code.
     pub fn count(&self, code: &str) -> usize {
         self.0.get(code).map_or(0, Vec::len)

@@ -76,9 +76,21 @@ impl Server {
         Ok(kill_process(Pid::from_child(&self.child), Signal::TERM)?)
     }
 
+    /// Lets it do nothing at all, until what is given back is dropped.
+    pub fn suspend(&self) -> Outcome<Suspended> {
+        let process = Pid::from_child(&self.child);
+        kill_process(process, Signal::STOP)?;
+        Ok(Suspended(process))
+    }
+
     /// Lets it run on, even after this program.
     pub fn leave(mut self) {
         self.left = true;
+    }
+
+    /// Ends it as [`Self::kill`] does, while others may be asking it.
+    pub fn crash(&self) -> Outcome<()> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::KILL)?)
     }
 
     /// Ends it at once, as a crash would: no handler runs.
@@ -126,6 +138,18 @@ impl Drop for Server {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+/// A process that does nothing. Dropping this lets it go on.
+#[must_use]
+#[derive(Debug)]
+pub struct Suspended(Pid);
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        // One that has ended is no failure.
+        let _ = kill_process(self.0, Signal::CONT);
     }
 }
 
