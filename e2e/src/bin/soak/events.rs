@@ -8,10 +8,12 @@ use countersign_e2e::flood::ADMITTED;
 use countersign_e2e::front::Mode;
 use countersign_e2e::notary_client::Keeper;
 use countersign_e2e::policies::Policy;
-use countersign_e2e::{Outcome, reviews};
+use countersign_e2e::{Failure, Outcome, reviews};
 
+use crate::replicas::Replica;
 use crate::tally::Tally;
-use crate::world::{SERVICE, World};
+use crate::trouble::Trouble;
+use crate::world::{EDITED, SERVICE, World};
 
 /// Between two events.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -21,6 +23,10 @@ const SEEN: Duration = Duration::from_secs(40);
 
 /// How long a server fails.
 const FAULT: Duration = Duration::from_secs(3);
+
+/// How long nothing happens: the longest trouble is over by then, and what failed meanwhile has been
+/// tried again.
+const WELL: Duration = Duration::from_secs(20);
 
 /// How servers fail, in turn.
 const FAULTS: [Mode; 8] = [
@@ -44,14 +50,17 @@ const ROLES: [(&str, Keeper); 4] = [
 
 type Event = fn(&World, &Tally, usize) -> Outcome<()>;
 
-const EVENTS: [(&str, Event); 7] = [
+const EVENTS: [(&str, Event); 10] = [
     ("a tag is signed, and revoked", signed_and_revoked),
     ("keys are rotated", rotated),
     ("a policy is edited", edited),
     ("the certificate is replaced", replaced),
     ("Notary fails", notary_fails),
     ("all is well for a while", well),
+    ("a replica is killed", killed),
     ("the registry fails", registry_fails),
+    ("the API server restarts", restarted),
+    ("all is well for a while", well),
 ];
 
 /// Lets one event follow the other until it is over.
@@ -74,63 +83,118 @@ pub(crate) fn run(world: &World, tally: &Tally, over: &AtomicBool) -> Outcome<()
 
 fn signed_and_revoked(world: &World, tally: &Tally, round: usize) -> Outcome<()> {
     let tag = format!("r{round}");
-    let pushed = world.registry.push("changing/api", &tag, &tag)?;
-    let image = pushed.at(world.registry_front.host());
-    world.signer.sign(&image.name, &tag, &image.digest, image.size)?;
-    follows(world, tally, "a signature is seen", &image.by_digest(), ADMITTED)?;
+    let image = world.signed("changing/api", &tag)?;
+    follow(world, tally, "a signature is seen", &image.by_digest(), ADMITTED)?;
     world.signer.revoke(&image.name, &tag)?;
-    follows(world, tally, "a revocation is seen", &image.by_digest(), "Unsigned")
+    follow(world, tally, "a revocation is seen", &image.by_digest(), "Unsigned")
 }
 
-fn rotated(world: &World, _: &Tally, round: usize) -> Outcome<()> {
+/// What is signed with the new keys is seen: a replica that refuses them goes on with what it has,
+/// for as long as the source says.
+fn rotated(world: &World, tally: &Tally, round: usize) -> Outcome<()> {
     let (role, keeper) = ROLES[round % ROLES.len()];
-    world.signer.rotate(&world.rotating.name, role, keeper)
+    let rotate = || world.signer.rotate(&world.rotating.name, role, keeper);
+    world.troubles.with(Trouble::Rotation, rotate)?;
+    let image = world.signed("rotating/api", &format!("r{round}"))?;
+    follow(world, tally, "rotated keys are seen", &image.by_digest(), ADMITTED)
 }
 
 fn edited(world: &World, tally: &Tally, round: usize) -> Outcome<()> {
-    // Its namespace is one that no load has.
-    let mut policy =
-        Policy::new("edited", &format!("{}/steady/**", world.registry_front.host()), "notary");
-    policy.namespaces = "kubernetes.io/metadata.name: edited".to_owned();
+    let images = format!("{}/steady/**", world.registry_front.host());
+    let mut policy = Policy::new("edited", &images, "notary");
+    policy.namespaces = format!("kubernetes.io/metadata.name: {EDITED}");
     policy.require_roles = vec!["targets/qa".to_owned()];
     policy.action = if round.is_multiple_of(2) { "Deny" } else { "Audit" };
-    world.policies.policy(&policy)?;
+    world.apply(&policy.yaml())?;
     let code = if round.is_multiple_of(2) { "NotDelegated" } else { ADMITTED };
-    follows(world, tally, "an edited policy is seen", &world.steady.by_digest(), code)
+    follow(world, tally, "an edited policy is seen", &world.steady.by_digest(), code)
 }
 
 fn replaced(world: &World, _: &Tally, _: usize) -> Outcome<()> {
-    let port = world.countersign.url().rsplit_once(':').map_or("", |(_, port)| port);
-    world.authority.server_as(&format!("countersign-{port}"), &[SERVICE]).map(drop)
+    for replica in world.replicas.all() {
+        let port = replica.url().rsplit_once(':').map_or("", |(_, port)| port);
+        world.replicas.authority().server_as(&format!("countersign-{port}"), &[SERVICE])?;
+    }
+    Ok(())
+}
+
+/// One that comes back refuses what was there before a revocation that it had seen.
+fn killed(world: &World, tally: &Tally, round: usize) -> Outcome<()> {
+    let tag = format!("k{round}");
+    let image = world.signed("changing/api", &tag)?;
+    let digest = image.by_digest();
+    follow(world, tally, "a signature is seen", &digest, ADMITTED)?;
+    let old = world.notary_front.recorded(&image.name);
+    world.signer.revoke(&image.name, &tag)?;
+    follow(world, tally, "a revocation is seen", &digest, "Unsigned")?;
+    world.replicas.kill()?;
+    for (path, bytes) in old {
+        world.notary_front.answer_with(&path, bytes);
+    }
+    let second = world.replicas.start_second();
+    let remembered = second.as_ref().map_or(Ok(()), |second| {
+        follow_on(second, tally, "a rollback is refused after a crash", &digest, "Rollback")
+    });
+    world.notary_front.answer_as_before();
+    remembered?;
+    let second = second?;
+    follow_on(&second, tally, "what is newer is seen again", &digest, "Unsigned")?;
+    world.warm_up(&second)?;
+    world.replicas.admit(second);
+    Ok(())
+}
+
+/// Reviews go on meanwhile: nothing excuses them.
+fn restarted(world: &World, _: &Tally, _: usize) -> Outcome<()> {
+    let mut api_server = world.api_server();
+    api_server.stop();
+    thread::sleep(FAULT);
+    api_server.start_again()
 }
 
 fn notary_fails(world: &World, _: &Tally, round: usize) -> Outcome<()> {
-    world.fail(&world.notary_front, FAULTS[round % FAULTS.len()], FAULT);
+    let mode = FAULTS[round % FAULTS.len()];
+    world.troubles.fail(Trouble::Notary, &world.notary_front, mode, FAULT);
     Ok(())
 }
 
 fn registry_fails(world: &World, _: &Tally, round: usize) -> Outcome<()> {
-    world.fail(&world.registry_front, FAULTS[round % FAULTS.len()], FAULT);
+    let mode = FAULTS[round % FAULTS.len()];
+    world.troubles.fail(Trouble::Registry, &world.registry_front, mode, FAULT);
     Ok(())
 }
 
-fn well(_: &World, _: &Tally, _: usize) -> Outcome<()> {
-    thread::sleep(Duration::from_secs(16));
-    Ok(())
+/// By the end nothing excuses anything, and nothing is left of what was.
+fn well(world: &World, _: &Tally, _: usize) -> Outcome<()> {
+    thread::sleep(WELL);
+    match world.failing()? {
+        0.0 => Ok(()),
+        failing => Err(Failure::new(format!("{failing} repositories are not updated any more"))),
+    }
 }
 
-/// Waits until pods in the namespace `edited` get this answer.
-fn follows(
+/// Waits until pods in the namespace that no load is in get this answer of every replica.
+fn follow(
     world: &World,
     tally: &Tally,
     what: &'static str,
     image: &str,
     code: &str,
 ) -> Outcome<()> {
-    let pod = reviews::create("edited", &reviews::pod("app", image));
+    world.replicas.all().iter().try_for_each(|it| follow_on(it, tally, what, image, code))
+}
+
+fn follow_on(
+    replica: &Replica,
+    tally: &Tally,
+    what: &'static str,
+    image: &str,
+    code: &str,
+) -> Outcome<()> {
+    let pod = reviews::create(EDITED, &reviews::pod("app", image));
     let begun = Instant::now();
     loop {
-        let verdict = world.countersign.review("/validate", &pod)?;
+        let verdict = replica.review("/validate", &pod)?;
         let is = if verdict.allowed { ADMITTED } else { verdict.code() };
         if is == code {
             tally.right(what, code, begun.elapsed());

@@ -8,18 +8,13 @@ use countersign_e2e::flood::ADMITTED;
 use countersign_e2e::reviews::{self, Verdict};
 use countersign_e2e::{Failure, Outcome, http};
 
+use crate::replicas::Replica;
 use crate::tally::Tally;
+use crate::trouble::Trouble;
 use crate::world::World;
 
-/// What no evidence is told as, and what it is while a server talks nonsense.
-const FAULTS: [&str; 6] = [
-    "SourceUnavailable",
-    "RegistryUnavailable",
-    "DeadlineExceeded",
-    "MalformedMetadata",
-    "ThresholdNotMet",
-    "Overloaded",
-];
+/// What is told of a review whose replica was killed before it had answered.
+const KILLED: &str = "(killed)";
 
 /// One kind of review.
 #[derive(Clone, Copy)]
@@ -29,8 +24,8 @@ pub(crate) struct Kind {
     image: fn(&World, usize) -> String,
     /// The only right answer.
     code: &'static str,
-    /// Whether a server's fault excuses a refusal as unavailable.
-    excusable: bool,
+    /// What may keep its evidence from being had; `None` where that is in memory.
+    excuse: Option<Trouble>,
     /// Whether each is sent over a connection of its own.
     afresh: bool,
     /// The pause between two.
@@ -43,11 +38,11 @@ impl Kind {
         image: fn(&World, usize) -> String,
         code: &'static str,
     ) -> Self {
-        Self { what, image, code, excusable: false, afresh: false, pause: Duration::from_millis(2) }
+        Self { what, image, code, excuse: None, afresh: false, pause: Duration::from_millis(2) }
     }
 
-    const fn excusable(self) -> Self {
-        Self { excusable: true, ..self }
+    const fn excused_by(self, trouble: Trouble) -> Self {
+        Self { excuse: Some(trouble), ..self }
     }
 
     const fn every(self, millis: u64) -> Self {
@@ -59,14 +54,17 @@ impl Kind {
     }
 }
 
-/// All kinds, each sent by a thread of its own. What is in memory is never excused.
+/// All kinds, each sent by a thread of its own. A tag that is not signed is refused for that,
+/// whatever the registry says.
 pub(crate) const KINDS: [Kind; 7] = [
     Kind::new("warm, signed", |world, _| world.steady.by_digest(), ADMITTED),
     Kind::new("warm, not signed", |world, _| world.unsigned.by_digest(), "Unsigned"),
-    Kind::new("tag, signed", |world, _| world.steady.tagged("1"), ADMITTED).excusable(),
-    Kind::new("tag, not signed", |world, _| world.unsigned.tagged("2"), "Unsigned").excusable(),
-    Kind::new("keys rotated, signed", |world, _| world.rotating.by_digest(), ADMITTED).excusable(),
-    Kind::new("cold, not signed", cold, "Unsigned").excusable().every(50),
+    Kind::new("tag, signed", |world, _| world.steady.tagged("1"), ADMITTED)
+        .excused_by(Trouble::Registry),
+    Kind::new("tag, not signed", |world, _| world.unsigned.tagged("2"), "Unsigned"),
+    Kind::new("keys rotated, signed", |world, _| world.rotating.by_digest(), ADMITTED)
+        .excused_by(Trouble::Rotation),
+    Kind::new("cold, not signed", cold, "Unsigned").excused_by(Trouble::Notary).every(50),
     Kind::new("over a new connection, signed", |world, _| world.steady.by_digest(), ADMITTED)
         .afresh()
         .every(100),
@@ -82,9 +80,11 @@ pub(crate) fn run(kind: Kind, world: &World, tally: &Tally, over: &AtomicBool) -
     let mut number = 0;
     while !over.load(Ordering::Relaxed) {
         let image = (kind.image)(world, number);
-        let asked = Instant::now();
-        match ask(&kind, world, &image) {
+        let (asked, replica) = (Instant::now(), world.replicas.turn(number));
+        match ask(&kind, world, &replica, &image) {
             Ok(verdict) => judge(&kind, world, tally, asked, &verdict),
+            // The API server asks another one then.
+            Err(_) if replica.is_killed() => tally.right(kind.what, KILLED, asked.elapsed()),
             Err(failure) => tally.wrong(kind.what, &format!("no verdict: {failure}")),
         }
         number += 1;
@@ -93,22 +93,21 @@ pub(crate) fn run(kind: Kind, world: &World, tally: &Tally, over: &AtomicBool) -
     Ok(())
 }
 
-fn ask(kind: &Kind, world: &World, image: &str) -> Outcome<Verdict> {
+fn ask(kind: &Kind, world: &World, replica: &Replica, image: &str) -> Outcome<Verdict> {
     if !kind.afresh {
-        return Ok(world.countersign.pod(image)?.0);
+        return Ok(replica.pod(image)?.0);
     }
-    let client = http::client(world.authority.certificate())?;
+    let client = http::client(world.replicas.authority().certificate())?;
     let review = reviews::create("payments", &reviews::pod("app", image)).to_string();
-    let answer =
-        client.post(format!("{}/validate", world.countersign.url())).body(review).send()?;
+    let answer = client.post(format!("{}/validate", replica.url())).body(review).send()?;
     let (status, body) = (answer.status(), answer.text()?);
     if status.is_success() { reviews::verdict(&body) } else { Err(Failure::new(body)) }
 }
 
 fn judge(kind: &Kind, world: &World, tally: &Tally, asked: Instant, verdict: &Verdict) {
     let code = if verdict.allowed { ADMITTED } else { verdict.code() };
-    let excused = kind.excusable && FAULTS.contains(&code) && world.is_excused(asked);
-    if code == kind.code || excused {
+    let excused = || kind.excuse.is_some_and(|it| world.troubles.excuse(it, code, asked));
+    if code == kind.code || excused() {
         tally.right(kind.what, code, asked.elapsed());
     } else {
         tally.wrong(kind.what, &format!("{code}, not {}: {}", kind.code, verdict.message));

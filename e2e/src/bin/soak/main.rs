@@ -1,13 +1,16 @@
-//! `make soak`: an hour of everything. Countersign with a real Notary server and a real registry,
-//! under load without a pause, while tags are signed and revoked, keys rotated, policies edited,
-//! certificates replaced, and servers fail for seconds. Ends with 1 on a wrong verdict, on a panic,
-//! and where what the process takes of the machine grows.
+//! `make soak`: an hour of everything. Two replicas with a real API server, a real Notary server and
+//! a real registry, under load without a pause, while tags are signed and revoked, keys rotated,
+//! policies edited, certificates replaced, servers fail for seconds, the API server restarts, and one
+//! of the replicas is killed. Ends with 1 on a wrong verdict, on a panic, and where what the other
+//! takes of the machine grows.
 //!
 //! `SOAK_SECONDS` says for how long: 3600 unless it is set.
 
 mod events;
 mod load;
+mod replicas;
 mod tally;
+mod trouble;
 mod watch;
 mod world;
 

@@ -1,4 +1,4 @@
-//! What Countersign takes of the machine, second by second, and whether that grows.
+//! What a replica takes of the machine, second by second, and whether that grows.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -83,11 +83,12 @@ impl Watch {
 }
 
 fn sample(world: &World) -> Outcome<[f64; WATCHED.len()]> {
-    let pid = world.pid();
+    let replica = world.replicas.first();
+    let pid = replica.pid();
     Ok([
         usage::resident(pid)? as f64 / f64::from(1 << 20),
         usage::open_files(pid)? as f64,
         usage::threads(pid)? as f64,
-        world.metric("countersign_reviews_in_flight")? as f64,
+        replica.metric("countersign_reviews_in_flight")?,
     ])
 }

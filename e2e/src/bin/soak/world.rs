@@ -1,51 +1,52 @@
-//! The servers, the images, and which of the servers fails at the moment.
+//! The servers and the images.
 
 use std::fs;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use countersign_e2e::countersign::{Config, Countersign};
-use countersign_e2e::front::{Front, Mode};
+use countersign_e2e::api_server::ApiServer;
+use countersign_e2e::countersign::Config;
+use countersign_e2e::front::Front;
+use countersign_e2e::install::{self, SYSTEM_NAMESPACE};
 use countersign_e2e::notary::Notary;
 use countersign_e2e::notary_client::NotaryClient;
 use countersign_e2e::pki::Authority;
-use countersign_e2e::policies::{Policies, Policy, Source};
+use countersign_e2e::policies::{Policy, Source};
+use countersign_e2e::process::eventually;
 use countersign_e2e::registry::{Image, Registry};
 use countersign_e2e::{Context, Outcome};
 use tempfile::TempDir;
 
-/// How long after a fault its consequences may be seen: what was asked meanwhile takes ten seconds
-/// at most, and its refusal is remembered for two.
-const CONSEQUENCES: Duration = Duration::from_secs(15);
+use crate::replicas::{Replica, Replicas};
+use crate::trouble::Troubles;
 
-/// How the certificate's files are named in the authority's folder, and for whom it is.
+/// For whom a replica's certificate is.
 pub(crate) const SERVICE: &str = "countersign.countersign.svc";
 
+/// The namespace that no load is in.
+pub(crate) const EDITED: &str = "edited";
+
+const SOURCE: &str = "notary";
+
+/// `--watch-stale-after`, in seconds: longer than the API server is away.
+const STALE_AFTER: u32 = 300;
+
 pub(crate) struct World {
+    pub(crate) replicas: Replicas,
+    pub(crate) troubles: Troubles,
     pub(crate) notary_front: Front,
     pub(crate) registry_front: Front,
-    pub(crate) registry: Registry,
     pub(crate) signer: NotaryClient,
-    pub(crate) policies: Policies,
-    pub(crate) authority: Authority,
-    pub(crate) countersign: Countersign,
     /// Signed as 1, and stays so.
     pub(crate) steady: Image,
     /// Beside it, as 2, and never signed.
     pub(crate) unsigned: Image,
     /// Signed as 1, in a repository whose keys are rotated.
     pub(crate) rotating: Image,
-    faulty: Mutex<Faulty>,
-    pid: u32,
+    registry: Registry,
+    api_server: Mutex<ApiServer>,
     _notary: Notary,
     _folder: TempDir,
-}
-
-/// Since when a server fails, and until when one did last.
-#[derive(Default)]
-struct Faulty {
-    now: bool,
-    until: Option<Instant>,
 }
 
 impl World {
@@ -63,93 +64,100 @@ impl World {
         fs::copy(authority.certificate(), certs.join("ca.crt"))?;
 
         let signer = NotaryClient::new(&path.join("signer"), &notary)?;
-        let image = |repository: &str, tag: &str, content: &str| -> Outcome<Image> {
-            Ok(registry.push(repository, tag, content)?.at(&host))
+        let image = |repository: &str, tag: &str| -> Outcome<Image> {
+            Ok(registry.push(repository, tag, tag)?.at(&host))
         };
-        let (steady, unsigned) = (image("steady/api", "1", "1")?, image("steady/api", "2", "2")?);
-        let rotating = image("rotating/api", "1", "1")?;
-        let changing = format!("{host}/changing/api");
-        for gun in [&steady.name, &rotating.name, &changing] {
+        let (steady, unsigned) = (image("steady/api", "1")?, image("steady/api", "2")?);
+        let rotating = image("rotating/api", "1")?;
+        for gun in [&steady.name, &rotating.name, &format!("{host}/changing/api")] {
             signer.init(gun)?;
         }
         for image in [&steady, &rotating] {
             signer.sign(&image.name, "1", &image.digest, image.size)?;
         }
+        let api_server = ApiServer::start(&path.join("kubernetes"), &authority)?;
+        install::definitions(&api_server)?;
+        let mut config = Config::new(Path::new(""));
+        config.kubernetes = Some(install::rights(&api_server, STALE_AFTER)?);
+        config.registry_certs = Some(registry.certs().to_owned());
+        // A line for each review would fill disks.
+        config.more.push("--log=warn".to_owned());
+        for namespace in ["payments", EDITED] {
+            api_server.create_namespace(namespace)?;
+        }
         let pin = signer.pin(&steady.name)?;
-        let policies = Policies::new(&path.join("policies"))?;
-        let mut source = Source::new("notary", notary_front.url(), &authority.pem());
+        let mut source = Source::new(SOURCE, notary_front.url(), &authority.pem());
         for repository in ["steady/api", "rotating/api", "changing/api", "cold/**"] {
             let name = repository.split('/').next().context("a repository without a name")?;
             source = source.pin(name, &format!("{host}/{repository}"), &pin);
         }
         source.refresh_after = 2;
-        policies.source(&source)?;
-        policies.policy(&Policy::new("all", &format!("{host}/**"), "notary"))?;
-        let mut config = Config::new(policies.folder());
-        config.registry_certs = Some(registry.certs().to_owned());
-        // A line for each review would fill disks.
-        config.more.push("--log=warn".to_owned());
-        let mut countersign = Countersign::start(&path.join("countersign"), &authority, &config)?;
-        for image in [&steady, &rotating] {
-            countersign.pod(&image.by_digest())?.0.admitted()?;
-        }
-        let (pid, faulty) = (countersign.process().pid(), Mutex::default());
-        Ok(Self {
+        let here = ["apply", "-n", SYSTEM_NAMESPACE, "-f", "-"];
+        api_server.kubectl_with(&here, &source.config_map())?.success()?;
+        let world = Self {
+            replicas: Replicas::start(path, authority, config)?,
+            troubles: Troubles::default(),
             notary_front,
             registry_front,
-            registry,
             signer,
-            policies,
-            authority,
-            countersign,
             steady,
             unsigned,
             rotating,
-            faulty,
-            pid,
+            registry,
+            api_server: Mutex::new(api_server),
             _notary: notary,
             _folder: folder,
-        })
+        };
+        world.apply(&source.yaml())?;
+        world.apply(&Policy::new("all", &format!("{host}/**"), SOURCE).yaml())?;
+        for replica in world.replicas.all() {
+            world.warm_up(&replica)?;
+        }
+        Ok(world)
     }
 
-    /// Countersign's process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.pid
+    /// Lets a replica have at hand what is asked of it as such.
+    pub(crate) fn warm_up(&self, replica: &Replica) -> Outcome<()> {
+        for image in [&self.steady, &self.rotating] {
+            let ask = || Ok(replica.pod(&image.by_digest())?.0);
+            eventually("a signed image", ask, |verdict| verdict.allowed)?;
+        }
+        Ok(())
     }
 
-    /// Lets one of the fronts fail for a while.
-    pub(crate) fn fail(&self, front: &Front, mode: Mode, time: Duration) {
-        self.faulty().now = true;
-        front.set(mode);
-        std::thread::sleep(time);
-        front.set(Mode::Forward);
-        *self.faulty() = Faulty { now: false, until: Some(Instant::now()) };
+    /// Pushes an image and signs its tag.
+    pub(crate) fn signed(&self, repository: &str, tag: &str) -> Outcome<Image> {
+        let image = self.registry.push(repository, tag, tag)?.at(self.registry_front.host());
+        self.signer.sign(&image.name, tag, &image.digest, image.size)?;
+        Ok(image)
     }
 
-    /// Whether what was asked then may have met a fault or its consequences.
-    pub(crate) fn is_excused(&self, asked: Instant) -> bool {
-        let faulty = self.faulty();
-        faulty.now || faulty.until.is_some_and(|until| asked < until + CONSEQUENCES)
+    /// Writes a resource as an administrator does.
+    pub(crate) fn apply(&self, yaml: &str) -> Outcome<()> {
+        self.api_server().kubectl_with(&["apply", "-f", "-"], yaml)?.success().map(drop)
     }
 
-    /// The value of a metric of Countersign's.
-    pub(crate) fn metric(&self, name: &str) -> Outcome<u64> {
-        let metrics = self.countersign.probe("/metrics")?;
-        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(line.context(format!("no metric {name}"))?.parse()?)
+    pub(crate) fn api_server(&self) -> MutexGuard<'_, ApiServer> {
+        self.api_server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says whether neither the metrics nor the log tell of a panic.
+    /// Repositories whose last update failed, of all replicas.
+    pub(crate) fn failing(&self) -> Outcome<f64> {
+        self.sum(&format!("countersign_repositories_failing{{source=\"{SOURCE}\"}}"))
+    }
+
+    /// Says whether neither the metrics nor the logs tell of a panic.
     pub(crate) fn no_panics(&self) -> Outcome<bool> {
-        let counted = self.metric("countersign_panics_total")?;
-        let log = self.countersign.log()?;
+        let counted = self.sum("countersign_panics_total")?;
+        let log = self.replicas.logs()?;
         let logged: Vec<&str> = log.lines().filter(|line| line.contains("panicked")).collect();
-        println!("{counted} panics were counted, {} are in the log", logged.len());
+        println!("{counted} panics were counted, {} are in the logs", logged.len());
         logged.iter().for_each(|line| println!("{line}"));
-        Ok(counted == 0 && logged.is_empty())
+        Ok(counted == 0.0 && logged.is_empty())
     }
 
-    fn faulty(&self) -> std::sync::MutexGuard<'_, Faulty> {
-        self.faulty.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Of all replicas.
+    fn sum(&self, metric: &str) -> Outcome<f64> {
+        self.replicas.all().iter().map(|replica| replica.metric(metric)).sum()
     }
 }
