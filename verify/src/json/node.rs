@@ -1,26 +1,25 @@
 //! Typed reading of parsed JSON, with errors that name the file and the member.
 
-use std::collections::BTreeMap;
-
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 
-use super::Value;
+use super::{Object, Value};
 use crate::hash::unhex;
 use crate::outcome::Denial;
+use crate::sorted::Sorted;
 
 /// A value, and where it is.
 #[derive(Clone, Copy)]
 pub(crate) struct Node<'a> {
     file: &'a str,
     name: &'a str,
-    value: &'a Value,
+    value: &'a Value<'a>,
 }
 
 impl<'a> Node<'a> {
     /// The whole of `file`.
-    pub(crate) fn whole(file: &'a str, value: &'a Value) -> Self {
+    pub(crate) fn whole(file: &'a str, value: &'a Value<'a>) -> Self {
         Self { file, name: "the file", value }
     }
 
@@ -39,7 +38,7 @@ impl<'a> Node<'a> {
     }
 
     /// An object's members.
-    pub(crate) fn object(&self) -> Result<&'a BTreeMap<String, Value>, Denial> {
+    pub(crate) fn object(&self) -> Result<&'a Object<'a>, Denial> {
         match self.value {
             Value::Object(members) => Ok(members),
             _ => Err(self.is_not("an object")),
@@ -67,7 +66,25 @@ impl<'a> Node<'a> {
     ) -> Result<impl ExactSizeIterator<Item = (&'a str, Self)> + use<'a>, Denial> {
         let file = self.file;
         let members = self.object()?.iter();
-        Ok(members.map(move |(name, value)| (name.as_str(), Self { file, name, value })))
+        Ok(members.map(move |(name, value)| (name, Self { file, name, value })))
+    }
+
+    /// What each member of an object holds, by name.
+    pub(crate) fn each_member<T>(
+        &self,
+        read: impl Fn(Self) -> Result<T, Denial>,
+    ) -> Result<Sorted<Box<str>, T>, Denial> {
+        let members = self.members()?;
+        let mut all = Vec::with_capacity(members.len());
+        for (name, node) in members {
+            all.push((name.into(), read(node)?));
+        }
+        self.sorted(all)
+    }
+
+    /// Values by names, each of which may be there once.
+    pub(crate) fn sorted<T>(&self, all: Vec<(Box<str>, T)>) -> Result<Sorted<Box<str>, T>, Denial> {
+        Sorted::new(all).map_err(|name| self.malformed(format!("{name:?} is there twice")))
     }
 
     /// The elements.
@@ -90,10 +107,9 @@ impl<'a> Node<'a> {
     /// An integer of at least 0.
     pub(crate) fn unsigned(&self) -> Result<u64, Denial> {
         match self.value {
-            Value::Integer(integer) => u64::try_from(*integer).ok(),
-            _ => None,
+            Value::Unsigned(integer) => Ok(*integer),
+            _ => Err(self.is_not("a whole number of 64 bits")),
         }
-        .ok_or_else(|| self.is_not("a whole number of 64 bits"))
     }
 
     /// An integer of at least 1.

@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
 
-fn read(text: &str) -> Result<Value, Denial> {
+fn read(text: &str) -> Result<Value<'_>, Denial> {
     parse("file", text.as_bytes())
 }
 
@@ -53,9 +55,9 @@ fn t15_only_integers_of_64_bits_are_numbers() {
     }
     let denial = read("1.0").expect_err("a fraction").to_string();
     assert!(denial.contains("expected a JSON value without fractions"), "{denial}");
-    assert_eq!(read("18446744073709551615").expect("fits"), Value::Integer(u64::MAX.into()));
-    assert_eq!(read("-9223372036854775808").expect("fits"), Value::Integer(i64::MIN.into()));
-    assert_eq!(read("0").expect("fits"), Value::Integer(0));
+    assert_eq!(read("18446744073709551615").expect("fits"), Value::Unsigned(u64::MAX));
+    assert_eq!(read("-9223372036854775808").expect("fits"), Value::Negative(i64::MIN));
+    assert_eq!(read("0").expect("fits"), Value::Unsigned(0));
 }
 
 #[test]
@@ -101,35 +103,76 @@ fn t15_ten_thousand_levels_of_nesting_are_refused() {
 }
 
 #[test]
-fn t2_more_values_than_the_limit() {
-    // The list itself is a value too.
-    let list = |values: u64| format!("[{}0]", "0,".repeat(values as usize - 2));
-    let limit = limits::JSON_VALUES;
-    assert!(read(&list(limit)).is_ok());
-    let denial = read(&list(limit + 1)).expect_err("too many");
+fn t2_more_memory_than_the_limit() {
+    // The list itself takes as much as an allocation.
+    let list = |values: usize| format!("[{}0]", "0,".repeat(values - 1));
+    let most = (1..100_000).rev().find(|values| {
+        let taken = ALLOCATION + values * size_of::<Value<'_>>();
+        taken as u64 <= limits::json_bytes(1 + 2 * *values as u64)
+    });
+    let most = most.expect("some");
+    assert!(read(&list(most)).is_ok());
+    let denial = read(&list(most + 1)).expect_err("too much");
     assert_eq!(denial.code(), "LimitExceeded");
 }
 
-fn values() -> impl Strategy<Value = Value> {
+#[test]
+fn the_densest_ordinary_files_are_far_from_the_limit() {
+    let hash = "0".repeat(64);
+    let tag =
+        |n: u32| format!("\"{n}\":{{\"hashes\":{{\"sha256\":\"{}\"}},\"length\":1}}", &hash[20..]);
+    let tags: Vec<String> = (0..180_000).map(tag).collect();
+    let listed: Vec<String> =
+        (0..32_768).map(|n| format!("\"{n:x}.json\":{{\"version\":1}}")).collect();
+    let bin = |n: u32| {
+        let prefixes: Vec<String> = (0..8).map(|m| format!("\"{:04x}\"", n * 8 + m)).collect();
+        let prefixes = prefixes.join(",");
+        format!(
+            "{{\"keyids\":[\"{hash}\"],\"name\":\"{n:x}\",\"path_hash_prefixes\":[{prefixes}],\"terminating\":false,\"threshold\":1}}"
+        )
+    };
+    let bins: Vec<String> = (0..16_384).map(bin).collect();
+    let prefixes: Vec<String> = (0..4_096).map(|n| format!("\"{n:03x}\"")).collect();
+    for text in [
+        format!("{{{}}}", tags.join(",")),
+        format!("{{{}}}", listed.join(",")),
+        format!("[{}]", bins.join(",")),
+        format!("[{}]", prefixes.join(",")),
+    ] {
+        assert!(read(&text).is_ok(), "{}", &text[..100]);
+    }
+}
+
+#[test]
+fn a_value_is_small() {
+    assert_eq!(size_of::<Value<'_>>(), 24);
+}
+
+fn values() -> impl Strategy<Value = Value<'static>> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
-        any::<i64>().prop_map(|number| Value::Integer(number.into())),
-        any::<u64>().prop_map(|number| Value::Integer(number.into())),
-        any::<String>().prop_map(Value::String),
-        "[\"\\\\{}:,\u{0}-\u{20}]{0,4}".prop_map(Value::String),
+        (i64::MIN..0).prop_map(Value::Negative),
+        any::<u64>().prop_map(Value::Unsigned),
+        any::<String>().prop_map(|text| Value::String(text.into())),
+        "[\"\\\\{}:,\u{0}-\u{20}]{0,4}".prop_map(|text| Value::String(text.into())),
     ];
     leaf.prop_recursive(4, 40, 5, |inner| {
         prop_oneof![
-            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
-            prop::collection::btree_map(".{0,3}|[\"\\\\,:]{0,2}", inner, 0..5)
-                .prop_map(Value::Object),
+            prop::collection::vec(inner.clone(), 0..5)
+                .prop_map(|values| Value::Array(values.into())),
+            prop::collection::btree_map(".{0,3}|[\"\\\\,:]{0,2}", inner, 0..5).prop_map(object),
         ]
     })
 }
 
+fn object(members: BTreeMap<String, Value<'static>>) -> Value<'static> {
+    let members = members.into_iter().map(|(name, value)| (name.into(), value));
+    Value::Object(Object::new(members.collect()).expect("each once"))
+}
+
 /// JSON for a value, spelled by `choices`: white space, escapes, members in reverse order.
-fn spell(value: &Value, choices: &mut impl Iterator<Item = u8>, out: &mut String) {
+fn spell(value: &Value<'_>, choices: &mut impl Iterator<Item = u8>, out: &mut String) {
     let mut space = |out: &mut String| {
         out.push_str(["", " ", "\n", "\t\r "][usize::from(choices.next().unwrap_or(0) % 4)]);
     };
@@ -137,7 +180,8 @@ fn spell(value: &Value, choices: &mut impl Iterator<Item = u8>, out: &mut String
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(truth) => out.push_str(&truth.to_string()),
-        Value::Integer(number) => out.push_str(&number.to_string()),
+        Value::Unsigned(number) => out.push_str(&number.to_string()),
+        Value::Negative(number) => out.push_str(&number.to_string()),
         Value::String(text) => spell_string(text, choices, out),
         Value::Array(values) => {
             out.push('[');

@@ -1,7 +1,5 @@
 //! Public keys, their ids, and the signatures that they verify.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::signature as algorithms;
 use aws_lc_rs::signature::{UnparsedPublicKey, VerificationAlgorithm};
 use rustls_pki_types::CertificateDer;
@@ -70,13 +68,11 @@ pub fn public_key_fingerprint(spki: &[u8]) -> Result<KeyFingerprint, String> {
 
 /// notary-v1 rule 4: sha256 of the key alone, whatever else its object holds.
 fn key_id(key_type: &str, public: &str) -> String {
-    let text = |text: &str| Value::String(text.to_owned());
-    let object = |members: [(&str, Value); 2]| {
-        Value::Object(BTreeMap::from(members.map(|(name, value)| (name.to_owned(), value))))
-    };
-    let value = object([("private", Value::Null), ("public", text(public))]);
-    let key = object([("keytype", text(key_type)), ("keyval", value)]);
-    super::hex(&super::sha256(&canonical(&key)))
+    let text = |text: &str| canonical(&Value::String(text.into()));
+    let (key_type, public) = (text(key_type), text(public));
+    let (start, middle) =
+        (&b"{\"keytype\":"[..], &b",\"keyval\":{\"private\":null,\"public\":"[..]);
+    super::hex(&super::sha256(&[start, &key_type, middle, &public, b"}}"].concat()))
 }
 
 /// An unreadable bundle is empty: its key cannot be used.
