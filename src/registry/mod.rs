@@ -127,7 +127,8 @@ impl Registry {
         let refused = config.refused_ttl;
         let tags = AnswerExpiry { good: config.tag_ttl, refused };
         let manifests = AnswerExpiry { good: MANIFEST_LIFE, refused };
-        let (gate, digest) = (Arc::new(Gate::new(QUESTIONS)), |it: &Resolved| it.digest.hex().len());
+        let (gate, digest) =
+            (Arc::new(Gate::new(QUESTIONS)), |it: &Resolved| it.digest.hex().len());
         let inner = Inner {
             credentials: DockerConfigs::new(config.docker_configs.clone()),
             endpoints: Cache::builder().max_capacity(ENDPOINTS).time_to_idle(ENDPOINT_IDLE).build(),

@@ -2,6 +2,7 @@
 
 mod node;
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 
@@ -9,81 +10,57 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::limits;
 use crate::outcome::{Denial, shortened};
+use crate::sorted::{ALLOCATION, Sorted};
 
 pub(crate) use node::Node;
 
-/// A JSON value as signed metadata may hold it: integers only, no member twice. Small, and nothing
-/// of it is larger than it has to be: whoever writes an unverified file chooses what it is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Value {
+/// A JSON value as signed metadata may hold it: integers only, no member twice. Text is the file's
+/// own where nothing in it is escaped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Value<'a> {
+    #[default]
     Null,
     Bool(bool),
-    /// At least 0.
     Unsigned(u64),
-    /// Below 0.
+    /// Less than 0.
     Negative(i64),
-    String(Box<str>),
-    Array(Box<[Value]>),
-    Object(Members),
+    String(Cow<'a, str>),
+    Array(Box<[Value<'a>]>),
+    Object(Object<'a>),
 }
 
-/// An object's members, sorted by their names' bytes, no name twice.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Members(Box<[(Box<str>, Value)]>);
+/// An object's members, in the canonical order.
+pub(crate) type Object<'a> = Sorted<Cow<'a, str>, Value<'a>>;
 
-impl Members {
-    /// Sorts them; the name of one that is there twice, if there is any.
-    pub(crate) fn new(mut members: Vec<(Box<str>, Value)>) -> Result<Self, Box<str>> {
-        members.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        match members.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            Some(pair) => Err(pair[0].0.clone()),
-            None => Ok(Self(members.into())),
-        }
-    }
-
-    fn position(&self, name: &str) -> Option<usize> {
-        self.0.binary_search_by(|(member, _)| (**member).cmp(name)).ok()
-    }
-
-    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
-        self.position(name).map(|position| &self.0[position].1)
-    }
-
-    pub(crate) fn iter(
-        &self,
-    ) -> impl DoubleEndedIterator<Item = (&str, &Value)> + ExactSizeIterator {
-        self.0.iter().map(|(name, value)| (&**name, value))
-    }
-}
-
-impl Value {
-    /// Takes an object's member out, which is null then; null where there is none.
+impl Value<'_> {
+    /// Takes an object's member out; null where there is none.
     pub(crate) fn take(&mut self, name: &str) -> Self {
-        if let Self::Object(members) = self
-            && let Some(position) = members.position(name)
-        {
-            return std::mem::replace(&mut members.0[position].1, Self::Null);
+        match self {
+            Self::Object(members) => members.get_mut(name).map(std::mem::take),
+            _ => None,
         }
-        Self::Null
+        .unwrap_or_default()
     }
 }
 
 /// Reads one JSON text. Refused: duplicate members, numbers that are no integers of 64 bits, lone
 /// surrogates, bytes that are not UTF-8, anything after the value, nesting deeper than
-/// `serde_json`'s 128 levels, and more values than [`limits::JSON_VALUES`].
-pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Value, Denial> {
-    // Zero where there are too many.
-    let left = Cell::new(limits::JSON_VALUES + 1);
+/// `serde_json`'s 128 levels, and what would take more than [`limits::json_bytes`].
+pub(crate) fn parse<'a>(file: &str, bytes: &'a [u8]) -> Result<Value<'a>, Denial> {
+    let limit = limits::json_bytes(bytes.len() as u64);
+    let budget = Budget(Cell::new(Some(limit)));
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = Seed { left: &left }
+    let parsed = Seed(&budget)
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value));
-    parsed.map_err(|error| match left.get() {
-        0 => Denial::LimitExceeded {
-            what: format!("the number of JSON values in {file}"),
-            limit: limits::JSON_VALUES,
+    parsed.map_err(|error| match budget.0.get() {
+        None => Denial::LimitExceeded {
+            what: format!("the memory that the values of {file} take, in bytes,"),
+            limit,
         },
-        _ => Denial::MalformedMetadata { file: file.to_owned(), reason: reason(bytes, &error) },
+        Some(_) => {
+            Denial::MalformedMetadata { file: file.to_owned(), reason: reason(bytes, &error) }
+        }
     })
 }
 
@@ -97,13 +74,13 @@ fn reason(bytes: &[u8], error: &serde_json::Error) -> String {
 
 /// The canonical form of both dialects (OLPC's, and Docker's): members sorted by their bytes, no white space, and only `\` and `"`
 /// escaped.
-pub(crate) fn canonical(value: &Value) -> Vec<u8> {
+pub(crate) fn canonical(value: &Value<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     write(value, &mut out);
     out
 }
 
-fn write(value: &Value, out: &mut Vec<u8>) {
+fn write(value: &Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),
@@ -147,74 +124,114 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-#[derive(Clone, Copy)]
-struct Seed<'c> {
-    left: &'c Cell<u64>,
+/// What the values of one file may take yet, in bytes; `None` once it was too little.
+struct Budget(Cell<Option<u64>>);
+
+impl Budget {
+    fn spend<E: Error>(&self, bytes: usize) -> Result<(), E> {
+        self.0.set(self.0.get().and_then(|left| left.checked_sub(bytes as u64)));
+        self.0.get().map(drop).ok_or_else(|| E::custom("too large"))
+    }
 }
 
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
-    type Value = Value;
+#[derive(Clone, Copy)]
+struct Seed<'b>(&'b Budget);
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        match self.left.get().checked_sub(1) {
-            Some(left) if left > 0 => self.left.set(left),
-            _ => {
-                self.left.set(0);
-                return Err(D::Error::custom("too many values"));
-            }
-        }
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value<'de>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<Value<'de>, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = Value;
+    type Value = Value<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value without fractions")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+    fn visit_unit<E: Error>(self) -> Result<Value<'de>, E> {
         Ok(Value::Null)
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value<'de>, E> {
         Ok(Value::Bool(value))
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value<'de>, E> {
         Ok(Value::Unsigned(value))
     }
 
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value<'de>, E> {
         Ok(u64::try_from(value).map_or(Value::Negative(value), Value::Unsigned))
     }
 
-    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.into()))
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Value<'de>, E> {
+        Text(self.0).visit_borrowed_str(value).map(Value::String)
     }
 
-    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value.into()))
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value<'de>, E> {
+        Text(self.0).visit_str(value).map(Value::String)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value<'de>, A::Error> {
+        self.0.spend(ALLOCATION)?;
         let mut values = Vec::new();
         while let Some(value) = access.next_element_seed(self)? {
+            self.0.spend(size_of::<Value<'de>>())?;
             values.push(value);
         }
-        Ok(Value::Array(values.into()))
+        Ok(Value::Array(values.into_boxed_slice()))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value<'de>, A::Error> {
+        self.0.spend(ALLOCATION)?;
         let mut members = Vec::new();
-        while let Some(name) = access.next_key::<Box<str>>()? {
+        while let Some(name) = access.next_key_seed(Text(self.0))? {
+            self.0.spend(size_of::<(Cow<'de, str>, Value<'de>)>())?;
             members.push((name, access.next_value_seed(self)?));
         }
-        Members::new(members).map(Value::Object).map_err(|name| {
+        Object::new(members).map(Value::Object).map_err(|name| {
             let name = shortened(&name);
             A::Error::custom(format_args!("member {name:?} is there twice"))
         })
+    }
+}
+
+/// Reads a string.
+#[derive(Clone, Copy)]
+struct Text<'b>(&'b Budget);
+
+impl<'de> DeserializeSeed<'de> for Text<'_> {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> Result<Cow<'de, str>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Text<'_> {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(value))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Cow<'de, str>, E> {
+        self.0.spend(ALLOCATION + value.len())?;
+        Ok(Cow::Owned(value.to_owned()))
     }
 }
 

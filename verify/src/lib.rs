@@ -13,5 +13,6 @@ pub mod notary;
 pub mod outcome;
 pub mod policy;
 mod public_key;
+mod sorted;
 mod threshold;
 pub mod tuf;

@@ -3,6 +3,12 @@
 use crate::json::Node;
 use crate::outcome::Denial;
 
+/// The length of a verified file as its repository counts it, in bytes. `made` is the memory that
+/// takes what was made of it: of an ordinary file less than twice its length.
+pub(crate) fn counted(length: u64, made: usize) -> u64 {
+    length.max(made as u64 / 2)
+}
+
 /// Refuses what is longer than `limit` bytes.
 pub(crate) fn check_length(file: &str, length: u64, limit: u64) -> Result<(), Denial> {
     if length > limit {
@@ -85,9 +91,21 @@ pub const REFERENCE_BYTES: usize = 1024;
 /// Most authorities in one policy, so that counting independent ones stays exact and cheap.
 pub const AUTHORITIES: usize = 16;
 
-/// Most JSON values in one metadata file, so that memory stays in proportion to the file. A tag
-/// takes four, and [`TARGETS_BYTES`] hold fewer than 200,000 tags.
-pub const JSON_VALUES: u64 = 1 << 20;
+/// Most memory that the values of one metadata file may take while it is read, in the file's own
+/// lengths: a role that a snapshot lists by nothing but its version takes five, a tag three. As
+/// lists grow and are copied it may be three times as much for a moment.
+pub const JSON_FOOTPRINT: u64 = 8;
+
+/// The same in bytes, for a file of any length: 200,000 tags in [`TARGETS_BYTES`] take 48 MiB.
+pub const JSON_BYTES: u64 = 64 << 20;
+
+/// Of so many bytes a few short values take less than is worth counting.
+const JSON_BYTES_OF_ANY: u64 = 64 << 10;
+
+/// Most memory, in bytes, that the values of a file of this length may take.
+pub(crate) fn json_bytes(length: u64) -> u64 {
+    (length.saturating_mul(JSON_FOOTPRINT) + JSON_BYTES_OF_ANY).min(JSON_BYTES)
+}
 
 /// Older roots asked for at once, when the newest is not signed by pinned keys: so many files of
 /// [`ROOT_BYTES`] are held at a time. Each batch is a round trip, at most 32 for

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::hash::{hex, sha256};
 use crate::outcome::{Denial, KeyFingerprint};
+use crate::sorted::Sorted;
 
 /// One signature of a file.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub(crate) trait Verifier {
 /// Who signs a role.
 #[derive(Debug)]
 pub(crate) struct RoleKeys<K> {
-    keys: BTreeMap<String, Arc<K>>,
+    keys: Sorted<Box<str>, Arc<K>>,
     threshold: u64,
 }
 
@@ -46,16 +47,12 @@ impl<K> Clone for RoleKeys<K> {
 impl<K: Verifier> RoleKeys<K> {
     /// By id; `threshold` is at least 1.
     pub(crate) fn new(keys: BTreeMap<String, Arc<K>>, threshold: u64) -> Self {
-        Self { keys, threshold }
+        Self { keys: keys.into(), threshold }
     }
 
     /// The same role with those keys only that `keep` accepts, by id.
     pub(crate) fn filter(&self, mut keep: impl FnMut(&str, &K) -> bool) -> Self {
-        let kept = self.keys.iter().filter(|(id, key)| keep(id, key));
-        Self {
-            keys: kept.map(|(id, key)| (id.clone(), Arc::clone(key))).collect(),
-            threshold: self.threshold,
-        }
+        Self { keys: self.keys.filter(|id, key| keep(id, key)), threshold: self.threshold }
     }
 
     /// The role's threshold, at least 1.
@@ -65,18 +62,23 @@ impl<K: Verifier> RoleKeys<K> {
 
     /// The keys that can be used, each once.
     pub(crate) fn fingerprints(&self) -> BTreeSet<KeyFingerprint> {
-        self.keys.values().filter_map(|key| key.fingerprint()).collect()
+        self.keys.iter().filter_map(|(_, key)| key.fingerprint()).collect()
+    }
+
+    /// The memory that listing the keys takes, in bytes, without the keys.
+    pub(crate) fn footprint(&self) -> usize {
+        self.keys.footprint()
     }
 
     /// The keys by id.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &K)> {
-        self.keys.iter().map(|(id, key)| (id.as_str(), key.as_ref()))
+        self.keys.iter().map(|(id, key)| (id, key.as_ref()))
     }
 
     /// Names the keys and the threshold: a floor holds while this stays the same.
     pub(crate) fn name(&self) -> String {
         let mut text = String::new();
-        for id in self.keys.keys() {
+        for (id, _) in self.keys.iter() {
             text.push_str(id);
             text.push('\n');
         }

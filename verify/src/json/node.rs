@@ -4,21 +4,22 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 
-use super::{Members, Value};
+use super::{Object, Value};
 use crate::hash::unhex;
 use crate::outcome::{Denial, shortened};
+use crate::sorted::Sorted;
 
 /// A value, and where it is.
 #[derive(Clone, Copy)]
 pub(crate) struct Node<'a> {
     file: &'a str,
     name: &'a str,
-    value: &'a Value,
+    value: &'a Value<'a>,
 }
 
 impl<'a> Node<'a> {
     /// The whole of `file`.
-    pub(crate) fn whole(file: &'a str, value: &'a Value) -> Self {
+    pub(crate) fn whole(file: &'a str, value: &'a Value<'a>) -> Self {
         Self { file, name: "the file", value }
     }
 
@@ -37,7 +38,7 @@ impl<'a> Node<'a> {
     }
 
     /// An object's members.
-    pub(crate) fn object(&self) -> Result<&'a Members, Denial> {
+    pub(crate) fn object(&self) -> Result<&'a Object<'a>, Denial> {
         match self.value {
             Value::Object(members) => Ok(members),
             _ => Err(self.is_not("an object")),
@@ -66,6 +67,25 @@ impl<'a> Node<'a> {
         let file = self.file;
         let members = self.object()?.iter();
         Ok(members.map(move |(name, value)| (name, Self { file, name, value })))
+    }
+
+    /// What each member of an object holds, by name.
+    pub(crate) fn each_member<T>(
+        &self,
+        read: impl Fn(Self) -> Result<T, Denial>,
+    ) -> Result<Sorted<Box<str>, T>, Denial> {
+        let members = self.members()?;
+        let mut all = Vec::with_capacity(members.len());
+        for (name, node) in members {
+            all.push((name.into(), read(node)?));
+        }
+        self.sorted(all)
+    }
+
+    /// Values by names, each of which may be there once.
+    pub(crate) fn sorted<T>(&self, all: Vec<(Box<str>, T)>) -> Result<Sorted<Box<str>, T>, Denial> {
+        let twice = |name: String| format!("{:?} is there twice", shortened(&name));
+        Sorted::new(all).map_err(|name| self.malformed(twice(name)))
     }
 
     /// The elements.

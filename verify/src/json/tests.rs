@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn read(text: &str) -> Result<Value, Denial> {
+fn read(text: &str) -> Result<Value<'_>, Denial> {
     parse("file", text.as_bytes())
 }
 
@@ -103,16 +103,52 @@ fn t15_ten_thousand_levels_of_nesting_are_refused() {
 }
 
 #[test]
-fn t2_more_values_than_the_limit() {
-    // The list itself is a value too.
-    let list = |values: u64| format!("[{}0]", "0,".repeat(values as usize - 2));
-    let limit = limits::JSON_VALUES;
-    assert!(read(&list(limit)).is_ok());
-    let denial = read(&list(limit + 1)).expect_err("too many");
+fn t2_more_memory_than_the_limit() {
+    // The list itself takes as much as an allocation.
+    let list = |values: usize| format!("[{}0]", "0,".repeat(values - 1));
+    let most = (1..100_000).rev().find(|values| {
+        let taken = ALLOCATION + values * size_of::<Value<'_>>();
+        taken as u64 <= limits::json_bytes(1 + 2 * *values as u64)
+    });
+    let most = most.expect("some");
+    assert!(read(&list(most)).is_ok());
+    let denial = read(&list(most + 1)).expect_err("too much");
     assert_eq!(denial.code(), "LimitExceeded");
 }
 
-fn values() -> impl Strategy<Value = Value> {
+#[test]
+fn the_densest_ordinary_files_are_far_from_the_limit() {
+    let hash = "0".repeat(64);
+    let tag =
+        |n: u32| format!("\"{n}\":{{\"hashes\":{{\"sha256\":\"{}\"}},\"length\":1}}", &hash[20..]);
+    let tags: Vec<String> = (0..180_000).map(tag).collect();
+    let listed: Vec<String> =
+        (0..32_768).map(|n| format!("\"{n:x}.json\":{{\"version\":1}}")).collect();
+    let bin = |n: u32| {
+        let prefixes: Vec<String> = (0..8).map(|m| format!("\"{:04x}\"", n * 8 + m)).collect();
+        let prefixes = prefixes.join(",");
+        format!(
+            "{{\"keyids\":[\"{hash}\"],\"name\":\"{n:x}\",\"path_hash_prefixes\":[{prefixes}],\"terminating\":false,\"threshold\":1}}"
+        )
+    };
+    let bins: Vec<String> = (0..16_384).map(bin).collect();
+    let prefixes: Vec<String> = (0..4_096).map(|n| format!("\"{n:03x}\"")).collect();
+    for text in [
+        format!("{{{}}}", tags.join(",")),
+        format!("{{{}}}", listed.join(",")),
+        format!("[{}]", bins.join(",")),
+        format!("[{}]", prefixes.join(",")),
+    ] {
+        assert!(read(&text).is_ok(), "{}", &text[..100]);
+    }
+}
+
+#[test]
+fn a_value_is_small() {
+    assert_eq!(size_of::<Value<'_>>(), 24);
+}
+
+fn values() -> impl Strategy<Value = Value<'static>> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
@@ -130,13 +166,13 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-fn object(members: BTreeMap<String, Value>) -> Value {
+fn object(members: BTreeMap<String, Value<'static>>) -> Value<'static> {
     let members = members.into_iter().map(|(name, value)| (name.into(), value));
-    Value::Object(Members::new(members.collect()).expect("no name twice"))
+    Value::Object(Object::new(members.collect()).expect("each once"))
 }
 
 /// JSON for a value, spelled by `choices`: white space, escapes, members in reverse order.
-fn spell(value: &Value, choices: &mut impl Iterator<Item = u8>, out: &mut String) {
+fn spell(value: &Value<'_>, choices: &mut impl Iterator<Item = u8>, out: &mut String) {
     let mut space = |out: &mut String| {
         out.push_str(["", " ", "\n", "\t\r "][usize::from(choices.next().unwrap_or(0) % 4)]);
     };

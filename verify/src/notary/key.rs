@@ -70,14 +70,10 @@ pub fn public_key_fingerprint(spki: &[u8]) -> Result<KeyFingerprint, String> {
 /// notary-v1 rule 4: sha256 of the key alone, whatever else its object holds.
 fn key_id(key_type: &str, public: &str) -> String {
     let text = |text: &str| canonical(&Value::String(text.into()));
-    let key = [
-        br#"{"keytype":"#.as_slice(),
-        &text(key_type),
-        br#","keyval":{"private":null,"public":"#,
-        &text(public),
-        b"}}",
-    ];
-    super::hex(&super::sha256(&key.concat()))
+    let (key_type, public) = (text(key_type), text(public));
+    let (start, middle) =
+        (&b"{\"keytype\":"[..], &b",\"keyval\":{\"private\":null,\"public\":"[..]);
+    super::hex(&super::sha256(&[start, &key_type, middle, &public, b"}}"].concat()))
 }
 
 /// An unreadable bundle is empty: its key cannot be used.

@@ -193,7 +193,7 @@ impl Repository {
             self.good(RELEASES, &mut trail)?;
         }
         let unsigned = || {
-            let signed = |role: &Role| role.entries.values().any(|entry| is_same(entry, digest));
+            let signed = |role: &Role| role.entries.iter().any(|(_, entry)| is_same(entry, digest));
             self.unsigned(format!("digest {digest}"), signed).into()
         };
         Err(refusal.unwrap_or_else(unsigned))
@@ -301,7 +301,7 @@ fn hit<'r>(role_name: &'r str, role: &'r Role, name: &str) -> Option<Hit<'r>> {
 fn names_of<'r>(role: &'r Role, digest: &'r Digest) -> impl Iterator<Item = &'r str> {
     let same = role.entries.iter().filter(|(_, entry)| is_same(entry, digest));
     // Entries of any other name are not images of this repository.
-    same.map(|(name, _)| name.as_str()).filter(|name| is_tag(name))
+    same.map(|(name, _)| name).filter(|name| is_tag(name))
 }
 
 fn compare(entry: &Entry, digest: &Digest) -> Match {
@@ -322,7 +322,7 @@ fn is_same(entry: &Entry, digest: &Digest) -> bool {
 fn listed(entry: &Entry, algorithm: Algorithm) -> (&'static str, Option<&[u8]>) {
     match algorithm {
         Algorithm::Sha256 => ("sha256", entry.sha256.as_ref().map(<[u8; 32]>::as_slice)),
-        Algorithm::Sha512 => ("sha512", entry.sha512.as_ref().map(<[u8; 64]>::as_slice)),
+        Algorithm::Sha512 => ("sha512", entry.sha512.as_ref().map(|hash| hash.as_slice())),
     }
 }
 

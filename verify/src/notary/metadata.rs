@@ -8,14 +8,15 @@ use super::role::{Delegation, KeyTable, RoleKeys, TARGETS, read_keys, read_role_
 use crate::json::{Node, Value, canonical, parse};
 use crate::limits::{self, check_count, check_length};
 use crate::outcome::{Denial, shortened};
+use crate::sorted::{ALLOCATION, Sorted};
 use crate::threshold::{Sealed, Signature};
 
 /// A file as read: what is signed, and what signatures cover. Nothing
 /// in it is trusted.
 #[derive(Debug)]
-pub(super) struct Envelope {
-    file: String,
-    signed: Value,
+pub(super) struct Envelope<'a> {
+    file: &'a str,
+    signed: Value<'a>,
     pub(super) sealed: Sealed,
 }
 
@@ -27,9 +28,9 @@ pub(super) struct Header {
     pub(super) expires: Timestamp,
 }
 
-impl Envelope {
+impl<'a> Envelope<'a> {
     /// Reads a file of at most `limit` bytes; `file` is its name in refusals.
-    pub(super) fn read(file: &str, bytes: &[u8], limit: u64) -> Result<Self, Denial> {
+    pub(super) fn read(file: &'a str, bytes: &'a [u8], limit: u64) -> Result<Self, Denial> {
         check_length(file, bytes.len() as u64, limit)?;
         let mut whole = parse(file, bytes)?;
         let node = Node::whole(file, &whole);
@@ -39,11 +40,11 @@ impl Envelope {
         node.get("signed")?.object()?;
         let signed = whole.take("signed");
         let sealed = Sealed { message: canonical(&signed), signatures };
-        Ok(Self { file: file.to_owned(), signed, sealed })
+        Ok(Self { file, signed, sealed })
     }
 
     fn signed(&self) -> Node<'_> {
-        Node::whole(&self.file, &self.signed)
+        Node::whole(self.file, &self.signed)
     }
 
     /// The version and expiry, where `_type` is `kind`.
@@ -142,7 +143,7 @@ pub(super) struct Root {
 }
 
 impl Root {
-    pub(super) fn read(envelope: &Envelope) -> Result<Self, Denial> {
+    pub(super) fn read(envelope: &Envelope<'_>) -> Result<Self, Denial> {
         let header = envelope.header("Root")?;
         let signed = envelope.signed();
         let table = read_keys(signed.get("keys")?)?;
@@ -166,7 +167,7 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn read(envelope: &Envelope, kind: &str) -> Result<Self, Denial> {
+    pub(super) fn read(envelope: &Envelope<'_>, kind: &str) -> Result<Self, Denial> {
         let header = envelope.header(kind)?;
         let meta = envelope.signed().get("meta")?.members()?;
         let meta = meta
@@ -180,7 +181,7 @@ impl Listing {
 #[derive(Debug)]
 pub(super) struct Targets {
     pub(super) header: Header,
-    pub(super) entries: BTreeMap<String, Entry>,
+    pub(super) entries: Sorted<Box<str>, Entry>,
     pub(super) delegations: Vec<Delegation>,
 }
 
@@ -188,22 +189,20 @@ pub(super) struct Targets {
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) sha256: Option<[u8; 32]>,
-    pub(super) sha512: Option<[u8; 64]>,
+    pub(super) sha512: Option<Box<[u8; 64]>>,
     /// The manifest's size in bytes.
     pub(super) length: u64,
 }
 
 impl Targets {
     /// Reads the file of `role`.
-    pub(super) fn read(envelope: &Envelope, role: &str) -> Result<Self, Denial> {
+    pub(super) fn read(envelope: &Envelope<'_>, role: &str) -> Result<Self, Denial> {
         let header = envelope.header("Targets")?;
         let signed = envelope.signed();
-        let listed = signed.optional("targets")?.map(|listed| listed.members()).transpose()?;
-        let listed = listed.into_iter().flatten();
-        // Collected from what is sorted: a map that grows by the way leaves half of itself empty.
-        let entries = listed
-            .map(|(name, node)| Ok((name.to_owned(), Entry::read(node)?)))
-            .collect::<Result<_, Denial>>()?;
+        let entries = match signed.optional("targets")? {
+            Some(listed) => listed.each_member(Entry::read)?,
+            None => Sorted::default(),
+        };
         let delegations = match signed.optional("delegations")? {
             Some(node) => read_delegations(node, role)?,
             None => Vec::new(),
@@ -231,11 +230,19 @@ fn read_delegations(node: Node<'_>, role: &str) -> Result<Vec<Delegation>, Denia
 }
 
 impl Entry {
+    /// What it points to, in bytes.
+    pub(super) fn footprint(&self) -> usize {
+        self.sha512.as_ref().map_or(0, |_| ALLOCATION + 64)
+    }
+
     fn read(node: Node<'_>) -> Result<Self, Denial> {
         let hashes = node.get("hashes")?;
         Ok(Self {
             sha256: hashes.optional("sha256")?.map(|hash| hash.bytes()).transpose()?,
-            sha512: hashes.optional("sha512")?.map(|hash| hash.bytes()).transpose()?,
+            sha512: hashes
+                .optional("sha512")?
+                .map(|hash| hash.bytes().map(Box::new))
+                .transpose()?,
             length: node.get("length")?.unsigned()?,
         })
     }

@@ -9,6 +9,7 @@ use super::metadata::Entry;
 use super::role::{Delegation, TARGETS};
 use super::root::TrustedRoot;
 use crate::outcome::{Denial, KeyFingerprint, Refusal};
+use crate::sorted::Sorted;
 
 /// A repository's verified metadata at one moment. Only a finished [`super::Update`] makes one.
 #[derive(Debug)]
@@ -74,12 +75,19 @@ impl RoleState {
 #[derive(Debug)]
 pub(super) struct Role {
     pub(super) standing: Standing,
-    pub(super) entries: BTreeMap<String, Entry>,
+    pub(super) entries: Sorted<Box<str>, Entry>,
     /// In the file's order, with those paths only that lie under this role's own.
     pub(super) delegations: Vec<Delegation>,
 }
 
 impl Role {
+    /// The memory that it takes, in bytes, without keys.
+    pub(super) fn footprint(&self) -> usize {
+        let values = self.entries.iter().map(|(_, entry)| entry.footprint());
+        let delegations = self.delegations.iter().map(Delegation::footprint);
+        self.entries.footprint() + values.sum::<usize>() + delegations.sum::<usize>()
+    }
+
     pub(super) fn delegation(&self, name: &str) -> Option<&Delegation> {
         self.delegations.iter().find(|delegation| delegation.name == name)
     }
@@ -122,7 +130,8 @@ impl Repository {
         Self { base, roles, memory, warnings, bytes }
     }
 
-    /// The sum of its verified files' lengths, without older roots.
+    /// The sum of its verified files' lengths, without older roots. One of which more is made than
+    /// twice its length in memory counts for half of that.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -7,6 +7,7 @@ use super::key::Key;
 use crate::json::Node;
 use crate::limits::{self, check_count};
 use crate::outcome::{Denial, shortened};
+use crate::sorted::ALLOCATION;
 
 /// The role that every repository's entries start from.
 pub const TARGETS: &str = "targets";
@@ -89,6 +90,16 @@ impl Delegation {
             }
         }
         Ok(Self { name: name.to_owned(), keys: read_role_keys(node, table)?, paths })
+    }
+
+    /// The memory that it takes, in bytes, without its keys.
+    pub(super) fn footprint(&self) -> usize {
+        let paths = self.paths.iter().map(|path| size_of::<String>() + ALLOCATION + path.len());
+        size_of::<Self>()
+            + ALLOCATION
+            + self.name.len()
+            + paths.sum::<usize>()
+            + self.keys.footprint()
     }
 
     /// Keeps those paths only that lie under one of the parent's.

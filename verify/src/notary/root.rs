@@ -13,7 +13,7 @@ use super::role::RoleKeys;
 use super::{Memory, RootFloor};
 use crate::limits;
 use crate::outcome::{Denial, KeyFingerprint};
-use crate::threshold::Verifier;
+use crate::threshold::{Sealed, Verifier};
 
 const FILE: &str = "root";
 
@@ -59,7 +59,7 @@ pub(super) struct Walk {
 #[derive(Debug)]
 struct RootFile {
     root: Root,
-    envelope: Envelope,
+    sealed: Sealed,
     file: FileMeta,
     /// The root keys that keep to the rules, and their certificates' NotAfter by key id.
     keys: RoleKeys,
@@ -136,7 +136,7 @@ impl Walk {
 impl Progress {
     fn trusted(newest: RootFile, start: Option<u64>, certified_until: Timestamp) -> Self {
         let start = start.unwrap_or(newest.version());
-        let signers = newest.keys.signers(&newest.envelope.sealed);
+        let signers = newest.keys.signers(&newest.sealed);
         let RootFile { root, file, .. } = newest;
         Self::Trusted(Box::new(TrustedRoot { root, file, certified_until, start, signers }))
     }
@@ -173,7 +173,7 @@ impl RootFile {
                 _ => too_few,
             });
         }
-        Ok(Self { root, envelope, file, keys, not_after })
+        Ok(Self { root, sealed: envelope.sealed, file, keys, not_after })
     }
 
     fn version(&self) -> u64 {
@@ -184,7 +184,7 @@ impl RootFile {
     fn check_successor_of(&self, older: &Self) -> Result<(), Denial> {
         let (version, predecessor) = (self.version(), older.version());
         let role = format!("root {version}, by the keys of root {predecessor},");
-        older.keys.verify(&role, &self.envelope.sealed).map(drop)
+        older.keys.verify(&role, &self.sealed).map(drop)
     }
 
     /// Whether pinned keys alone meet both the root's threshold and the pin's; if so, until when.
@@ -220,7 +220,7 @@ impl RootFile {
         until: impl Fn(&str, &Key) -> Option<Timestamp>,
     ) -> Option<Timestamp> {
         let mut times = BTreeMap::new();
-        let signed = |id: &str| self.envelope.sealed.signatures.iter().any(|it| it.key_id == id);
+        let signed = |id: &str| self.sealed.signatures.iter().any(|it| it.key_id == id);
         let keys = self.keys.filter(|id, key| {
             // Chains of certificates are worth building for signers only.
             if !signed(id) {
@@ -233,7 +233,7 @@ impl RootFile {
             *time = until.min(*time);
             true
         });
-        let signers = keys.signers(&self.envelope.sealed);
+        let signers = keys.signers(&self.sealed);
         let mut times: Vec<_> = signers.iter().filter_map(|key| times.get(key).copied()).collect();
         times.sort_by(|a, b| b.cmp(a));
         let last = usize::try_from(threshold).ok()?.checked_sub(1)?;

@@ -11,7 +11,7 @@ use super::repository::{Base, Repository, Role, RoleState, Standing};
 use super::role::{Delegation, RELEASES, RoleKeys, TARGETS};
 use super::root::{Judge, Progress, TrustedRoot, Walk};
 use super::{Floor, Memory};
-use crate::limits::{self, check_length};
+use crate::limits::{self, check_length, counted};
 use crate::outcome::{Denial, Refusal, Unavailable, listed};
 
 const TIMESTAMP: &str = "timestamp";
@@ -246,9 +246,10 @@ impl<'p> Update<'p> {
         for delegation in &mut targets.delegations {
             delegation.restrict(&pending.paths);
         }
-        self.bytes += bytes.len() as u64;
         let Targets { entries, delegations, .. } = targets;
-        Ok(Role { standing, entries, delegations })
+        let role = Role { standing, entries, delegations };
+        self.bytes += counted(bytes.len() as u64, role.footprint());
+        Ok(role)
     }
 
     /// Notes a role that is delegated to: to be loaded, or why it cannot be.
@@ -303,7 +304,7 @@ impl<'p> Update<'p> {
         &mut self,
         role: &str,
         keys: &RoleKeys,
-        envelope: &Envelope,
+        envelope: &Envelope<'_>,
         header: Header,
     ) -> Result<Standing, Denial> {
         let signers = keys.verify(role, &envelope.sealed)?;

@@ -24,7 +24,7 @@ pub(super) fn compare(entry: &Entry, image: Image<'_>) -> Match {
     let digest = image.digest;
     let (algorithm, listed) = match digest.algorithm() {
         Algorithm::Sha256 => ("sha256", entry.sha256.as_ref().map(|hash| hex(hash))),
-        Algorithm::Sha512 => ("sha512", entry.sha512.as_ref().map(|hash| hex(hash))),
+        Algorithm::Sha512 => ("sha512", entry.sha512.as_ref().map(|hash| hex(&**hash))),
     };
     if let Some(listed) = &listed
         && listed != digest.hex()
@@ -40,8 +40,8 @@ pub(super) fn compare(entry: &Entry, image: Image<'_>) -> Match {
         return Match::Unknown;
     }
     if let Some(manifest) = manifest {
-        if let Some(signed) = entry.sha512.filter(|hash| *hash != sha512(manifest)) {
-            return other(format!("sha512:{}", hex(&signed)), digest.to_string());
+        if let Some(signed) = entry.sha512.as_ref().filter(|hash| ***hash != sha512(manifest)) {
+            return other(format!("sha512:{}", hex(&**signed)), digest.to_string());
         }
         if let Some(signed) = entry.sha256.filter(|hash| *hash != sha256(manifest)) {
             return other(format!("sha256:{}", hex(&signed)), digest.to_string());

@@ -1,7 +1,7 @@
 //! Delegations: by path, by hashed bins, and succinct ones.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::document::{KeyTable, RoleKeys, read_keys, read_role_keys};
 use super::glob::{Effort, Glob};
@@ -11,6 +11,7 @@ use crate::hash::{hex, sha256};
 use crate::json::Node;
 use crate::limits::{self, check_count};
 use crate::outcome::{Denial, shortened};
+use crate::sorted::ALLOCATION;
 
 /// A target's name, with what its bins are found by.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ pub(super) struct Roles {
     all: Vec<Delegation>,
     /// Those by path, by their place in it.
     by_path: Vec<usize>,
-    /// Those by hash, of which there may be thousands, by their prefixes.
-    by_prefix: BTreeMap<String, Vec<usize>>,
+    /// Every prefix of those by hash, of which there may be thousands, in order.
+    by_prefix: Box<[Prefix]>,
 }
 
 /// A role that a targets file delegates to.
@@ -58,16 +59,48 @@ pub(super) struct Delegation {
 
 #[derive(Debug)]
 enum Paths {
-    Globs(Vec<Glob>),
+    Globs(Box<[Glob]>),
     /// Hex digits that the sha256 of a name begins with.
-    HashPrefixes(Vec<String>),
+    HashPrefixes(Box<[Box<str>]>),
+}
+
+/// A hash prefix, by the place of its delegation and its own place there.
+#[derive(Debug, Clone, Copy)]
+struct Prefix {
+    role: u32,
+    place: u32,
+}
+
+impl Prefix {
+    fn text(self, roles: &[Delegation]) -> &str {
+        match roles.get(self.role as usize).map(|role| &role.paths) {
+            Some(Paths::HashPrefixes(prefixes)) => {
+                prefixes.get(self.place as usize).map_or("", |prefix| prefix)
+            }
+            _ => "",
+        }
+    }
 }
 
 impl Paths {
     fn covers(&self) -> Covers {
         match self {
-            Self::Globs(globs) => Covers::Paths(globs.iter().map(Glob::to_string).collect()),
-            Self::HashPrefixes(prefixes) => Covers::HashPrefixes(prefixes.clone()),
+            Self::Globs(globs) => {
+                Covers::Paths(globs.iter().map(|glob| glob.pattern().to_owned()).collect())
+            }
+            Self::HashPrefixes(prefixes) => {
+                Covers::HashPrefixes(prefixes.iter().map(ToString::to_string).collect())
+            }
+        }
+    }
+
+    fn footprint(&self) -> usize {
+        let each = |text: &str| ALLOCATION + size_of::<Box<str>>() + text.len();
+        match self {
+            Self::Globs(globs) => globs.iter().map(|glob| each(glob.pattern())).sum(),
+            Self::HashPrefixes(prefixes) => {
+                prefixes.iter().map(|prefix| size_of::<Prefix>() + each(prefix)).sum()
+            }
         }
     }
 }
@@ -164,6 +197,14 @@ impl Delegations {
         }
     }
 
+    /// The memory that they take, in bytes, without the keys.
+    pub(super) fn footprint(&self) -> usize {
+        match self {
+            Self::None | Self::Succinct(_) => 0,
+            Self::Roles(roles) => roles.all.iter().map(Delegation::footprint).sum(),
+        }
+    }
+
     /// How many succinct bins there are.
     pub(super) fn bins(&self) -> u64 {
         match self {
@@ -191,22 +232,28 @@ impl Delegations {
 impl Roles {
     fn new(all: Vec<Delegation>) -> Self {
         let mut by_path = Vec::new();
-        let mut by_prefix: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (place, role) in all.iter().enumerate() {
-            match &role.paths {
-                Paths::Globs(_) => by_path.push(place),
+        let mut by_prefix = Vec::new();
+        for (role, delegation) in (0..).zip(&all) {
+            match &delegation.paths {
+                Paths::Globs(_) => by_path.push(role as usize),
                 Paths::HashPrefixes(prefixes) => {
-                    for prefix in prefixes {
-                        by_prefix.entry(prefix.clone()).or_default().push(place);
-                    }
+                    by_prefix.extend((0..).zip(prefixes).map(|(place, _)| Prefix { role, place }));
                 }
             }
         }
-        Self { all, by_path, by_prefix }
+        by_prefix.sort_unstable_by(|a, b| a.text(&all).cmp(b.text(&all)));
+        Self { all, by_path, by_prefix: by_prefix.into() }
     }
 
     fn by_path(&self) -> impl Iterator<Item = &Delegation> {
         self.by_path.iter().filter_map(|place| self.all.get(*place))
+    }
+
+    /// The places of those that list this very prefix.
+    fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = usize> {
+        let start = self.by_prefix.partition_point(|it| it.text(&self.all) < prefix);
+        let after = self.by_prefix.iter().skip(start);
+        after.take_while(move |it| it.text(&self.all) == prefix).map(|it| it.role as usize)
     }
 
     fn on_path(&self, name: &Name<'_>, effort: &Effort) -> Result<Vec<Step<'_>>, Denial> {
@@ -219,8 +266,7 @@ impl Roles {
             }
         }
         let prefixes = (0..=name.hex.len()).filter_map(|length| name.hex.get(..length));
-        let by_hash = prefixes.filter_map(|prefix| self.by_prefix.get(prefix)).flatten().copied();
-        places.extend(by_hash);
+        places.extend(prefixes.flat_map(|prefix| self.with_prefix(prefix)));
         let covering = places.into_iter().filter_map(|place| self.all.get(place));
         Ok(covering.map(Delegation::step).collect())
     }
@@ -251,14 +297,15 @@ impl Delegation {
                 return Err(node.malformed(reason));
             }
             (None, Some(prefixes)) => {
-                Paths::HashPrefixes(read_strings(prefixes, "hash prefixes of one role", limit)?)
+                let prefixes = read_strings(prefixes, "hash prefixes of one role", limit)?;
+                Paths::HashPrefixes(prefixes.into_iter().map(Box::from).collect())
             }
             (Some(paths), None) => {
                 let paths = read_strings(paths, "paths of one delegation", limit)?;
-                Paths::Globs(paths.iter().map(|path| Glob::new(path)).collect())
+                Paths::Globs(paths.into_iter().map(Glob::new).collect())
             }
             // No path is none, not all.
-            (None, None) => Paths::Globs(Vec::new()),
+            (None, None) => Paths::Globs(Box::default()),
         };
         let terminating = node.optional("terminating")?;
         Ok(Self {
@@ -267,6 +314,11 @@ impl Delegation {
             terminating: terminating.map_or(Ok(false), |terminating| terminating.boolean())?,
             paths,
         })
+    }
+
+    fn footprint(&self) -> usize {
+        let lists = self.keys.footprint() + self.paths.footprint();
+        size_of::<Self>() + ALLOCATION + self.name.len() + lists
     }
 
     fn step(&self) -> Step<'_> {

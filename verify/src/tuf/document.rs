@@ -10,6 +10,7 @@ use crate::hash::{hex, sha256, sha512, unhex};
 use crate::json::{Node, Value, canonical, parse};
 use crate::limits::{self, check_count, check_length};
 use crate::outcome::{Denial, KeyFingerprint, shortened};
+use crate::sorted::ALLOCATION;
 use crate::threshold::{Sealed, Signature};
 
 /// Who signs a role.
@@ -17,9 +18,9 @@ pub(super) type RoleKeys = crate::threshold::RoleKeys<Key>;
 
 /// A file. Nothing in it is trusted.
 #[derive(Debug)]
-pub(super) struct Document {
-    file: String,
-    signed: Value,
+pub(super) struct Document<'a> {
+    file: &'a str,
+    signed: Value<'a>,
     pub(super) sealed: Sealed,
 }
 
@@ -31,9 +32,9 @@ pub(super) struct Header {
     pub(super) expires: Timestamp,
 }
 
-impl Document {
+impl<'a> Document<'a> {
     /// Reads a file of at most `limit` bytes; `file` is its name in refusals.
-    pub(super) fn read(file: &str, bytes: &[u8], limit: u64) -> Result<Self, Denial> {
+    pub(super) fn read(file: &'a str, bytes: &'a [u8], limit: u64) -> Result<Self, Denial> {
         check_length(file, bytes.len() as u64, limit)?;
         let mut whole = parse(file, bytes)?;
         let node = Node::whole(file, &whole);
@@ -55,11 +56,11 @@ impl Document {
         node.get("signed")?.object()?;
         let signed = whole.take("signed");
         let sealed = Sealed { message: canonical(&signed), signatures };
-        Ok(Self { file: file.to_owned(), signed, sealed })
+        Ok(Self { file, signed, sealed })
     }
 
     pub(super) fn signed(&self) -> Node<'_> {
-        Node::whole(&self.file, &self.signed)
+        Node::whole(self.file, &self.signed)
     }
 
     /// The version and expiry, where `_type` is `kind` and the specification's version 1.
@@ -121,7 +122,7 @@ pub struct Listed {
     /// Where it is listed.
     pub sha256: Option<[u8; 32]>,
     /// Where it is listed.
-    pub sha512: Option<[u8; 64]>,
+    pub sha512: Option<Box<[u8; 64]>>,
 }
 
 /// What a file is.
@@ -154,12 +155,17 @@ impl Listed {
         Ok(Self { version: node.get("version")?.positive()?, length, sha256, sha512 })
     }
 
+    /// What it points to, in bytes.
+    pub(super) fn footprint(&self) -> usize {
+        self.sha512.as_ref().map_or(0, |_| ALLOCATION + 64)
+    }
+
     /// Whether this lists the file.
     pub(super) fn lists(&self, file: &Identity) -> bool {
         self.version == file.version
             && self.length.is_none_or(|length| length == file.length)
             && self.sha256.is_none_or(|hash| hash == file.sha256)
-            && self.sha512.is_none_or(|hash| hash == file.sha512)
+            && self.sha512.as_ref().is_none_or(|hash| **hash == file.sha512)
     }
 
     /// Clauses 5.5.2 and 5.6.2: refuses bytes of another length or hash, before they are parsed;
@@ -182,11 +188,11 @@ impl Listed {
 }
 
 /// The sha256 and sha512 of a list of hashes. Others are not known here and not needed.
-pub(super) type Hashes = (Option<[u8; 32]>, Option<[u8; 64]>);
+pub(super) type Hashes = (Option<[u8; 32]>, Option<Box<[u8; 64]>>);
 
 pub(super) fn read_hashes(node: Node<'_>) -> Result<Hashes, Denial> {
     let sha256 = node.optional("sha256")?.map(|hash| hash.hex()).transpose()?;
-    let sha512 = node.optional("sha512")?.map(|hash| hash.hex()).transpose()?;
+    let sha512 = node.optional("sha512")?.map(|hash| hash.hex().map(Box::new)).transpose()?;
     Ok((sha256, sha512))
 }
 
@@ -202,17 +208,18 @@ pub(super) struct Signed<T> {
 }
 
 impl<T> Signed<T> {
-    /// Verifies a document that holds `content`.
-    pub(super) fn verify(
+    /// Reads what a document holds. Its signatures come first: what nobody has signed must not make
+    /// us take time and memory for it. `file` is asked for the file of a version.
+    pub(super) fn read(
         role: &str,
-        document: &Document,
-        header: Header,
-        file: Identity,
+        document: &Document<'_>,
         keys: &RoleKeys,
-        content: T,
+        read: impl FnOnce(&Document<'_>) -> Result<(Header, T), Denial>,
+        file: impl FnOnce(u64) -> Identity,
     ) -> Result<Self, Denial> {
         let signers = keys.verify(role, &document.sealed)?;
-        Ok(Self { content, header, file, signers, keys: keys.clone() })
+        let (header, content) = read(document)?;
+        Ok(Self { content, header, file: file(header.version), signers, keys: keys.clone() })
     }
 
     /// Whether the keys that signed it still are enough.

@@ -140,7 +140,7 @@ impl Reader<'_> {
     }
 }
 
-type Content<T> = fn(&Document) -> Result<(Header, T), Denial>;
+type Content<T> = fn(&Document<'_>) -> Result<(Header, T), Denial>;
 
 /// A role's file, and what is in it where it is signed.
 fn open<T>(
@@ -152,9 +152,7 @@ fn open<T>(
 ) -> (KeptFile, Option<T>) {
     let Some(bytes) = read(role) else { return (KeptFile::Absent, None) };
     let opened = Document::read(role, &bytes, limits::TUF_TARGETS_BYTES).and_then(|document| {
-        let (header, content) = content(&document)?;
-        let file = Identity::of(&bytes, header.version);
-        Signed::verify(role, &document, header, file, keys, content)
+        Signed::read(role, &document, keys, content, |version| Identity::of(&bytes, version))
     });
     match opened {
         Err(denial) => (KeptFile::Bad(denial), None),

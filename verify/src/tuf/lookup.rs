@@ -336,11 +336,10 @@ fn names_of<'t>(
     let prefix: String = known.flat_map(|component| [component, "/"]).collect();
     let (mut names, mut unknown) = (BTreeSet::new(), false);
     for role in roles {
-        let entries = role.content.entries.range(prefix.clone()..);
-        let entries = entries.take_while(|(name, _)| name.starts_with(&prefix));
+        let entries = role.content.entries.beginning_with(&prefix);
         for (name, entry) in entries.filter(|(name, _)| Template::gives(components, name)) {
             match compare(entry, image) {
-                Match::Same => drop(names.insert(name.as_str())),
+                Match::Same => drop(names.insert(name)),
                 Match::Unknown => unknown = true,
                 Match::Other { .. } | Match::Nothing => {}
             }

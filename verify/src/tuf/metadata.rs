@@ -1,13 +1,12 @@
 //! What each role's file says.
 
-use std::collections::BTreeMap;
-
 use super::delegation::Delegations;
 use super::document::{Document, Header, Listed, RoleKeys, read_hashes, read_keys, read_role_keys};
 use super::{SNAPSHOT, TARGETS, TIMESTAMP};
 use crate::json::Node;
 use crate::limits::{self, check_count};
 use crate::outcome::{Denial, shortened};
+use crate::sorted::{ALLOCATION, Sorted};
 
 /// What root.json says: who signs the top-level roles.
 #[derive(Debug)]
@@ -21,7 +20,7 @@ pub(super) struct Root {
 }
 
 impl Root {
-    pub(super) fn read(document: &Document) -> Result<(Header, Self), Denial> {
+    pub(super) fn read(document: &Document<'_>) -> Result<(Header, Self), Denial> {
         let header = document.header("root")?;
         let signed = document.signed();
         let table = read_keys(signed.get("keys")?)?;
@@ -46,7 +45,7 @@ pub(super) struct Timestamp {
 }
 
 impl Timestamp {
-    pub(super) fn read(document: &Document) -> Result<(Header, Self), Denial> {
+    pub(super) fn read(document: &Document<'_>) -> Result<(Header, Self), Denial> {
         let header = document.header(TIMESTAMP)?;
         let snapshot = Listed::read(document.signed().get("meta")?.get("snapshot.json")?)?;
         Ok((header, Self { snapshot }))
@@ -56,29 +55,37 @@ impl Timestamp {
 /// What snapshot.json says: the newest targets files, by role.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    pub(super) roles: BTreeMap<String, Listed>,
+    pub(super) roles: Sorted<Box<str>, Listed>,
 }
 
 impl Snapshot {
-    pub(super) fn read(document: &Document) -> Result<(Header, Self), Denial> {
+    pub(super) fn read(document: &Document<'_>) -> Result<(Header, Self), Denial> {
         let header = document.header(SNAPSHOT)?;
-        let mut roles = BTreeMap::new();
-        for (file, listed) in document.signed().get("meta")?.members()? {
+        let meta = document.signed().get("meta")?;
+        let members = meta.members()?;
+        let mut roles = Vec::with_capacity(members.len());
+        for (file, listed) in members {
             let role = file.strip_suffix(".json");
             // Some list the root as well, which decides nothing in TUF 1.0.
             let role = role.filter(|role| !["root", TIMESTAMP, SNAPSHOT].contains(role));
             if let Some(role) = role {
-                roles.insert(role.to_owned(), Listed::read(listed)?);
+                roles.push((role.into(), Listed::read(listed)?));
             }
         }
-        Ok((header, Self { roles }))
+        Ok((header, Self { roles: meta.sorted(roles)? }))
+    }
+
+    /// The memory that it takes, in bytes.
+    pub(super) fn footprint(&self) -> usize {
+        let values = self.roles.iter().map(|(_, listed)| listed.footprint());
+        self.roles.footprint() + values.sum::<usize>()
     }
 }
 
 /// What a targets file says.
 #[derive(Debug)]
 pub(super) struct Targets {
-    pub(super) entries: BTreeMap<String, Entry>,
+    pub(super) entries: Sorted<Box<str>, Entry>,
     pub(super) delegations: Delegations,
 }
 
@@ -88,45 +95,54 @@ pub(super) struct Entry {
     /// In bytes.
     pub(super) length: u64,
     pub(super) sha256: Option<[u8; 32]>,
-    pub(super) sha512: Option<[u8; 64]>,
+    pub(super) sha512: Option<Box<[u8; 64]>>,
     /// As canonical JSON.
-    pub(super) custom: Option<String>,
+    pub(super) custom: Option<Box<str>>,
 }
 
 impl Targets {
-    pub(super) fn read(document: &Document) -> Result<(Header, Self), Denial> {
+    pub(super) fn read(document: &Document<'_>) -> Result<(Header, Self), Denial> {
         let header = document.header(TARGETS)?;
         let signed = document.signed();
-        let listed = signed.get("targets")?.members()?;
-        // Collected from what is sorted: a map that grows by the way leaves half of itself empty.
-        let entries = listed
-            .map(|(name, node)| Ok((name.to_owned(), Entry::read(node)?)))
-            .collect::<Result<_, Denial>>()?;
+        let entries = signed.get("targets")?.each_member(Entry::read)?;
         let delegations = match signed.optional("delegations")? {
             Some(node) => Delegations::read(node)?,
             None => Delegations::default(),
         };
         Ok((header, Self { entries, delegations }))
     }
+
+    /// The memory that it takes, in bytes, without keys.
+    pub(super) fn footprint(&self) -> usize {
+        let values = self.entries.iter().map(|(_, entry)| entry.footprint());
+        self.entries.footprint() + values.sum::<usize>() + self.delegations.footprint()
+    }
 }
 
 impl Entry {
+    /// What it points to.
+    fn footprint(&self) -> usize {
+        let sha512 = self.sha512.as_ref().map_or(0, |_| ALLOCATION + 64);
+        let custom = self.custom.as_ref().map_or(0, |custom| ALLOCATION + custom.len());
+        sha512 + custom
+    }
+
     fn read(node: Node<'_>) -> Result<Self, Denial> {
         let (sha256, sha512) = read_hashes(node.get("hashes")?)?;
-        let custom = node.optional("custom")?.map(|custom| custom.canonical());
+        let custom = node.optional("custom")?.map(|custom| custom.canonical().into());
         Ok(Self { length: node.get("length")?.unsigned()?, sha256, sha512, custom })
     }
 }
 
 /// A list of strings of at most `limit`.
-pub(super) fn read_strings(
-    node: Node<'_>,
+pub(super) fn read_strings<'a>(
+    node: Node<'a>,
     what: &str,
     limit: usize,
-) -> Result<Vec<String>, Denial> {
+) -> Result<Vec<&'a str>, Denial> {
     let elements = node.elements()?;
     check_count(node, what, elements.len(), limit)?;
-    elements.map(|element| element.string().map(str::to_owned)).collect()
+    elements.map(|element| element.string()).collect()
 }
 
 /// Refuses what cannot be a role's name: nothing, too long, or with control characters. Anything

@@ -9,6 +9,7 @@ use super::TARGETS;
 use super::document::{RoleKeys, Signed};
 use super::metadata::{self, Entry, Root, Snapshot};
 use super::tree::{ROOT, State, Tree};
+use crate::limits::counted;
 use crate::memory::Memory;
 use crate::notary::{RoleDetail, RoleInfo};
 
@@ -43,8 +44,9 @@ pub struct Target {
 impl Target {
     pub(super) fn new(role: &str, entry: &Entry) -> Self {
         let Entry { length, sha256, sha512, custom } = entry;
-        let (length, sha256, sha512) = (*length, *sha256, *sha512);
-        Self { role: role.to_owned(), length, sha256, sha512, custom: custom.clone() }
+        let (length, sha256, sha512) = (*length, *sha256, sha512.as_deref().copied());
+        let custom = custom.as_deref().map(str::to_owned);
+        Self { role: role.to_owned(), length, sha256, sha512, custom }
     }
 
     /// Whether `bytes` have its length and every listed hash, of which there is at least one.
@@ -105,18 +107,22 @@ impl Repository {
         !self.tree.iter().any(|(_, _, state)| state.is_unavailable())
     }
 
-    /// The sum of its files' lengths, without older roots.
+    /// The sum of its files' lengths, without older roots. One of which more is made than twice its
+    /// length in memory counts for half of that.
     pub fn bytes(&self) -> u64 {
-        let base = [&self.root.file, &self.timestamp.file, &self.snapshot.file];
+        let snapshot = counted(self.snapshot.file.length, self.snapshot.content.footprint());
         let roles: BTreeMap<&str, u64> = self
             .tree
             .iter()
             .filter_map(|(role, _, state)| match state {
-                State::Good(good) => Some((role, good.file.length)),
+                State::Good(good) => {
+                    Some((role, counted(good.file.length, good.content.footprint())))
+                }
                 State::Bad(_) => None,
             })
             .collect();
-        base.iter().map(|file| file.length).chain(roles.into_values()).sum()
+        let base = [self.root.file.length, self.timestamp.file.length, snapshot];
+        base.into_iter().chain(roles.into_values()).sum()
     }
 
     /// Every role that is loaded, good or bad: root, timestamp, snapshot, then `targets` and

@@ -344,6 +344,18 @@ fn a_repository_tells_its_files_lengths() {
 }
 
 #[test]
+fn t2_a_file_of_which_much_is_made_counts_for_more_than_its_length() {
+    let mut repo = sound();
+    let entry = json!({"hashes": {}, "length": 1});
+    let entries: serde_json::Map<_, _> =
+        (0..1_000).map(|n| (format!("{n:x}"), entry.clone())).collect();
+    repo.set("targets/releases", "targets", entries.into());
+    let files = repo.seal();
+    let length = files.roles["targets/releases"].len() as u64;
+    assert!(files.verify(&repo.pin()).unwrap().bytes() > length * 3 / 2);
+}
+
+#[test]
 fn a_role_that_is_unavailable_harms_those_lookups_only_that_need_it() {
     let mut repo = sound();
     repo.delegated("targets/qa", &[""], &[("1.4", "new")]);

@@ -62,6 +62,15 @@ fn unknown_members_are_tolerated_and_signed() {
 }
 
 #[test]
+fn t2_what_nobody_has_signed_is_not_read_beyond_its_signatures() {
+    for (role, member) in [("timestamp", "meta"), ("snapshot", "meta"), ("targets", "targets")] {
+        let mut files = sound().seal();
+        files.text(role, |text| text.replacen(&format!("\"{member}\":{{"), "\"other\":{", 1));
+        assert_eq!(outcome(&files), "ThresholdNotMet", "{role}");
+    }
+}
+
+#[test]
 fn t15_wrong_members_are_refused() {
     for role in ROLES {
         for (member, value) in [

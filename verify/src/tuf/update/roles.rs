@@ -136,7 +136,7 @@ impl Update {
             }
         }
         for name in &self.names {
-            let has = |_: &str, role: &Role| Ok(role.content.entries.contains_key(name));
+            let has = |_: &str, role: &Role| Ok(role.content.entries.get(name).is_some());
             if let Err(halt) =
                 self.tree.walk(&Name::new(name), &Effort::default(), self.max_delegations, has)
             {
@@ -174,10 +174,9 @@ impl Update {
         let listed = self.listed(role).ok_or_else(|| unlisted(role))?.clone();
         let file = listed.check(role, bytes, SNAPSHOT)?;
         let document = Document::read(role, bytes, limits::TUF_TARGETS_BYTES)?;
-        let (header, targets) = Targets::read(&document)?;
-        let signed = Signed::verify(role, &document, header, file, &need.keys, targets)?;
-        check_version(role, header.version, listed.version, SNAPSHOT)?;
-        check_expiry(role, header.expires, self.now)?;
+        let signed = Signed::read(role, &document, &need.keys, Targets::read, |_| file)?;
+        check_version(role, signed.header.version, listed.version, SNAPSHOT)?;
+        check_expiry(role, signed.header.expires, self.now)?;
         Ok(Arc::new(signed))
     }
 }

@@ -25,9 +25,8 @@ impl InitialRoot {
     pub fn read(bytes: &[u8]) -> Result<Self, Denial> {
         let document = Document::read(ROOT, bytes, limits::TUF_ROOT_BYTES)?;
         let (header, root) = Root::read(&document)?;
-        let keys = root.root.clone();
-        let file = Identity::of(bytes, header.version);
-        let root = Signed::verify(ROOT, &document, header, file, &keys, root)?;
+        let (keys, file) = (root.root.clone(), |version| Identity::of(bytes, version));
+        let root = Signed::read(ROOT, &document, &keys, |_| Ok((header, root)), file)?;
         Ok(Self { root: Arc::new(root) })
     }
 
@@ -69,8 +68,8 @@ impl Update {
         let by =
             format!("root {}, by the keys of root {},", header.version, self.root.header.version);
         self.root.content.root.verify(&by, &document.sealed)?;
-        let (keys, file) = (root.root.clone(), Identity::of(bytes, header.version));
-        let root = Signed::verify(ROOT, &document, header, file, &keys, root)?;
+        let (keys, file) = (root.root.clone(), |version| Identity::of(bytes, version));
+        let root = Signed::read(ROOT, &document, &keys, |_| Ok((header, root)), file)?;
         self.check_root(&root)?;
         self.root = Arc::new(root);
         self.rotations += 1;

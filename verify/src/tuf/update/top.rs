@@ -94,7 +94,7 @@ impl Update {
         if let Some(old) = &self.old.snapshot
             && !std::ptr::eq(&raw const old.content, snapshot)
         {
-            for (role, listed) in &old.content.roles {
+            for (role, listed) in old.content.roles.iter() {
                 check_rollback(role, version(role), Some(listed.version))?;
             }
         }
@@ -130,7 +130,7 @@ impl Update {
             }
         }
         let few = snapshot.content.roles.len() <= limits::REMEMBERED_ROLES;
-        for (role, listed) in &snapshot.content.roles {
+        for (role, listed) in snapshot.content.roles.iter() {
             let name = file_name(role);
             let fits = few && name.len() <= limits::REMEMBERED_NAME_BYTES;
             if fits || role == TARGETS || self.memory.roles.contains_key(&name) {
@@ -146,16 +146,14 @@ fn is_targets_role(name: &str) -> bool {
 
 fn read_timestamp(bytes: &[u8], keys: &RoleKeys) -> Result<Signed<Timestamp>, Denial> {
     let document = Document::read(TIMESTAMP, bytes, limits::TUF_TIMESTAMP_BYTES)?;
-    let (header, timestamp) = Timestamp::read(&document)?;
-    let file = Identity::of(bytes, header.version);
-    Signed::verify(TIMESTAMP, &document, header, file, keys, timestamp)
+    let file = |version| Identity::of(bytes, version);
+    Signed::read(TIMESTAMP, &document, keys, Timestamp::read, file)
 }
 
 fn read_snapshot(bytes: &[u8], keys: &RoleKeys) -> Result<Signed<Snapshot>, Denial> {
     let document = Document::read(SNAPSHOT, bytes, limits::TUF_SNAPSHOT_BYTES)?;
-    let (header, snapshot) = Snapshot::read(&document)?;
-    let file = Identity::of(bytes, header.version);
-    Signed::verify(SNAPSHOT, &document, header, file, keys, snapshot)
+    let file = |version| Identity::of(bytes, version);
+    Signed::read(SNAPSHOT, &document, keys, Snapshot::read, file)
 }
 
 /// Refuses a version below the floor; `found` is 0 where the role is gone.
