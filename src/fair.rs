@@ -1,30 +1,34 @@
 //! What many share, of which nobody can take all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 
 /// A bounded number of places, which holders take one or several of. A holder may have as many as
 /// are free besides: alone it gets half of them, and however many hold theirs for long, some are
 /// left for whoever comes next.
 #[derive(Debug)]
-pub(crate) struct Places<K> {
+pub(crate) struct Places<K: Clone + Eq + Hash> {
     most: usize,
     held: Mutex<Held<K>>,
-    given_back: Notify,
 }
 
 #[derive(Debug)]
-struct Held<K> {
+struct Held<K: Clone + Eq + Hash> {
     all: usize,
     by: HashMap<K, usize>,
+    /// In the order in which they came, with their numbers.
+    waiting: HashMap<K, VecDeque<(u64, Waiter<K>)>>,
+    came: u64,
 }
+
+type Waiter<K> = oneshot::Sender<Place<K>>;
 
 /// Places of one holder, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place<K: Eq + Hash> {
+pub(crate) struct Place<K: Clone + Eq + Hash> {
     places: Arc<Places<K>>,
     holder: K,
     count: usize,
@@ -33,8 +37,8 @@ pub(crate) struct Place<K: Eq + Hash> {
 impl<K: Clone + Eq + Hash> Places<K> {
     /// So many places.
     pub(crate) fn new(most: usize) -> Arc<Self> {
-        let held = Held { all: 0, by: HashMap::new() };
-        Arc::new(Self { most, held: Mutex::new(held), given_back: Notify::new() })
+        let held = Held { all: 0, by: HashMap::new(), waiting: HashMap::new(), came: 0 };
+        Arc::new(Self { most, held: Mutex::new(held) })
     }
 
     /// A place for `holder`, if it may take one now.
@@ -45,19 +49,93 @@ impl<K: Clone + Eq + Hash> Places<K> {
 
     /// No place yet, to be grown.
     pub(crate) fn none(self: &Arc<Self>, holder: K) -> Place<K> {
-        Place { places: Arc::clone(self), holder, count: 0 }
+        self.some(holder, 0)
     }
 
-    /// A place for `holder`, as soon as it may take one.
+    /// A place for `holder`, as soon as it may take one. Of those that wait, the holder with the
+    /// fewest is next, and of a holder's the first that came.
     pub(crate) async fn take(self: &Arc<Self>, holder: K) -> Place<K> {
-        let mut place = self.none(holder);
         loop {
-            let given_back = self.given_back.notified();
-            if place.try_grow(1) {
+            let given = {
+                let mut held = self.held();
+                if held.grow(&holder, 1, self.most) {
+                    drop(held);
+                    return self.some(holder, 1);
+                }
+                held.wait(holder.clone())
+            };
+            // It is never closed before: what is told to wait is told, or has left.
+            if let Ok(place) = given.await {
                 return place;
             }
-            given_back.await;
         }
+    }
+
+    fn some(self: &Arc<Self>, holder: K, count: usize) -> Place<K> {
+        Place { places: Arc::clone(self), holder, count }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held<K>> {
+        // Between any two changes it is whole.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose turn it is to have a place, which is theirs with that.
+    fn next(&self) -> Option<(K, Waiter<K>)> {
+        self.held().next(self.most)
+    }
+}
+
+impl<K: Clone + Eq + Hash> Held<K> {
+    fn own(&self, holder: &K) -> usize {
+        self.by.get(holder).copied().unwrap_or_default()
+    }
+
+    fn grow(&mut self, holder: &K, count: usize, most: usize) -> bool {
+        let (free, own) = (most.saturating_sub(self.all), self.own(holder));
+        // At most as many as are free then, and one: the last one has to be somebody's.
+        if own.saturating_add(count) > free.saturating_sub(count - 1) {
+            return false;
+        }
+        self.all += count;
+        self.by.insert(holder.clone(), own + count);
+        true
+    }
+
+    fn give_back(&mut self, holder: &K, count: usize) {
+        self.all = self.all.saturating_sub(count);
+        if let Some(own) = self.by.get_mut(holder) {
+            *own = own.saturating_sub(count);
+            if *own == 0 {
+                self.by.remove(holder);
+            }
+        }
+    }
+
+    fn wait(&mut self, holder: K) -> oneshot::Receiver<Place<K>> {
+        let (waiter, given) = oneshot::channel();
+        self.came += 1;
+        self.waiting.entry(holder).or_default().push_back((self.came, waiter));
+        given
+    }
+
+    fn next(&mut self, most: usize) -> Option<(K, Waiter<K>)> {
+        self.waiting.retain(|_, queue| {
+            while queue.pop_front_if(|(_, waiter)| waiter.is_closed()).is_some() {}
+            !queue.is_empty()
+        });
+        let fewest = self
+            .waiting
+            .iter()
+            .filter_map(|(holder, queue)| Some((self.own(holder), queue.front()?.0, holder)))
+            .min_by_key(|(own, came, _)| (*own, *came));
+        let holder = fewest?.2.clone();
+        // Where the one with the fewest may have none, nobody may.
+        if !self.grow(&holder, 1, most) {
+            return None;
+        }
+        let (_, waiter) = self.waiting.get_mut(&holder)?.pop_front()?;
+        Some((holder, waiter))
     }
 }
 
@@ -67,42 +145,22 @@ impl<K: Clone + Eq + Hash> Place<K> {
         if count == 0 {
             return true;
         }
-        let mut held = self.places.held();
-        let free = self.places.most.saturating_sub(held.all);
-        let own = held.by.get(&self.holder).copied().unwrap_or_default();
-        // At most as many as are free then, and one: the last one has to be somebody's.
-        if own.saturating_add(count) > free.saturating_sub(count - 1) {
-            return false;
-        }
-        held.all += count;
-        held.by.insert(self.holder.clone(), own + count);
-        self.count += count;
-        true
+        let grown = self.places.held().grow(&self.holder, count, self.places.most);
+        self.count += if grown { count } else { 0 };
+        grown
     }
 }
 
-impl<K> Places<K> {
-    fn held(&self) -> MutexGuard<'_, Held<K>> {
-        // Between any two changes it is whole.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<K: Eq + Hash> Drop for Place<K> {
+impl<K: Clone + Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         if self.count == 0 {
             return;
         }
-        let mut held = self.places.held();
-        held.all = held.all.saturating_sub(self.count);
-        if let Some(own) = held.by.get_mut(&self.holder) {
-            *own = own.saturating_sub(self.count);
-            if *own == 0 {
-                held.by.remove(&self.holder);
-            }
+        self.places.held().give_back(&self.holder, self.count);
+        while let Some((holder, waiter)) = self.places.next() {
+            // Who has just left gives it back by this.
+            drop(waiter.send(self.places.some(holder, 1)));
         }
-        drop(held);
-        self.places.given_back.notify_waiters();
     }
 }
 
@@ -110,6 +168,7 @@ impl<K: Eq + Hash> Drop for Place<K> {
 mod tests {
     use std::time::Duration;
 
+    use futures_util::poll;
     use tokio::time::timeout;
 
     use super::*;
@@ -158,5 +217,44 @@ mod tests {
         let waiting = timeout(Duration::from_secs(1), places.take(1));
         let (place, ()) = tokio::join!(waiting, give_back);
         assert!(place.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k10_of_those_that_wait_who_has_the_fewest_is_next_and_then_who_came_first() {
+        let places = Places::new(4);
+        let (mut one, two, three) = (all(&places, 1), all(&places, 2), all(&places, 3));
+        assert_eq!([one.len(), two.len(), three.len()], [2, 1, 1]);
+        let (mut first, mut second) = (Box::pin(places.take(1)), Box::pin(places.take(2)));
+        let (mut third, mut fourth) = (Box::pin(places.take(2)), Box::pin(places.take(4)));
+        assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+        assert!(poll!(&mut third).is_pending() && poll!(&mut fourth).is_pending());
+        one.pop();
+        assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+        let fourth = timeout(Duration::from_secs(1), fourth).await.expect("it has none");
+        drop((fourth, three));
+        let first = timeout(Duration::from_secs(1), first).await.expect("it came first");
+        assert!(poll!(&mut second).is_pending());
+        drop(first);
+        let _second = timeout(Duration::from_secs(1), second).await.expect("it has the fewest");
+        assert!(poll!(&mut third).is_pending());
+    }
+
+    #[tokio::test]
+    async fn who_waits_no_more_is_passed_over_and_gives_back_what_it_was_given() {
+        let places = Places::new(1);
+        let held = all(&places, 1);
+        let mut waiting: Vec<_> = (0..100_000).map(|_| Box::pin(places.take(1))).collect();
+        for place in &mut waiting {
+            assert!(poll!(place).is_pending());
+        }
+        drop(waiting.drain(3..));
+        drop(waiting.remove(0));
+        drop(held);
+        // It is theirs from then on, whether or not they know.
+        assert!(places.try_take(2).is_none());
+        drop(waiting.remove(0));
+        drop(waiting.remove(0).await);
+        assert!(places.held().waiting.is_empty());
+        assert_eq!(all(&places, 2).len(), 1);
     }
 }
