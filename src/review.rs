@@ -192,6 +192,7 @@ impl Reviewer {
         if request.uses.iter().all(|usage| question.plan(usage).is_certain()) {
             return None;
         }
+        pace::before_waiting().await;
         namespaces.look_up(name, request.deadline).await
     }
 

@@ -289,7 +289,8 @@ impl<D: Decide> Admission<D> {
         }
     }
 
-    /// A review that is ready at once takes no place among those that wait.
+    /// A review that is ready at once takes no place among those that wait, and one that finds none
+    /// has begun nothing yet.
     async fn within(
         &self,
         review: impl Future<Output = Review>,

@@ -24,7 +24,8 @@ use crate::review;
 pub trait Decide: Send + Sync + 'static {
     /// Reviews every image of `request`: one verdict a use, in the request's order.
     ///
-    /// A future that is ready when first polled costs no place among the waiting reviews.
+    /// A future that is ready when first polled costs no place among the waiting reviews. Another
+    /// one has asked nobody for anything by then: it is dropped where no place is left.
     fn review<'a>(
         &'a self,
         request: &'a review::Request<'a>,

@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 use super::ask::named_roles;
 use super::judge::{self, Plan};
-use super::pace::Pace;
+use super::pace::{self, Pace};
 use super::{ImageReview, Request, Reviewer};
 use crate::api::SourceKind;
 use crate::http::Basic;
@@ -110,6 +110,7 @@ impl Reviewer {
             }
         }
         if !tags.is_empty() || !repositories.is_empty() {
+            pace::before_waiting().await;
             let span = tracing::info_span!(
                 target: SPANS,
                 "gather",
@@ -158,6 +159,10 @@ impl Reviewer {
                 None => wanted.push(image),
             }
         }
+        if wanted.is_empty() {
+            return;
+        }
+        pace::before_waiting().await;
         let chosen = self.credentials(request, wanted.iter()).await;
         let fetching = wanted.iter().map(|image| async {
             let own = chosen.get(image.registry()).cloned().unwrap_or(Ok(None))?;

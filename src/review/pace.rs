@@ -1,4 +1,4 @@
-//! Reviews of many images make way for others.
+//! Reviews make way for others.
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,12 @@ impl Pace {
             Some(_) => {}
         }
     }
+}
+
+/// Before a review begins what it waits for: who has polled it once knows then that it is not ready
+/// at once, and may drop it before anything is asked of anybody.
+pub(super) async fn before_waiting() {
+    tokio::task::yield_now().await;
 }
 
 #[cfg(test)]

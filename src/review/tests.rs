@@ -1,11 +1,15 @@
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use countersign_verify::outcome::Refusal;
+use futures_util::poll;
 use jiff::Timestamp;
 
 use super::*;
 use crate::api;
 use crate::cluster::pulls::Scope;
+use crate::http::testing::Trap;
 use crate::metadata::MemoryStore;
 use crate::registry::RegistryConfig;
 
@@ -217,4 +221,47 @@ async fn secrets_are_read_for_tags_of_registries_that_policies_name_and_for_noth
     review(&reviewer, Some("payments"), "127.0.0.1:1/app:1").await;
     let asked = asked.lock().expect("no panic").clone();
     assert_eq!(asked, ["/api/v1/namespaces/payments/serviceaccounts/default"]);
+}
+
+#[tokio::test]
+async fn o7_whoever_drops_a_review_that_is_not_ready_at_once_has_asked_nobody() {
+    let trap = Trap::set().await;
+    let host = trap.address.to_string();
+    let at_trap = signed(&format!("{host}/**")).replace("127.0.0.1:1", &host);
+    let labels = "namespaceSelector: {matchLabels: {env: dev}}";
+    let by_label = at_trap.replace("namespaceSelector: {}", labels);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let api_server = move |_: &str| {
+        count.fetch_add(1, Ordering::SeqCst);
+        None
+    };
+    let (looks_up, view) = in_cluster(&by_label, Action::Deny, api_server.clone());
+    view.freshness.put_in_place(true);
+    let (reads_secrets, _) = pull_secrets(reviewer(&at_trap, Action::Deny), api_server);
+    let by_digest = format!("{host}/app@sha256:{}", "0".repeat(64));
+    let all = async || trap.contacts().await + asked.load(Ordering::SeqCst);
+    for (reviewer, image) in [
+        (reviewer(&at_trap, Action::Deny), format!("{host}/app:1")),
+        (reviewer(&at_trap, Action::Deny), by_digest.clone()),
+        (looks_up, by_digest),
+        (reads_secrets, format!("{host}/app:1")),
+    ] {
+        let before = all().await;
+        let usage = ImageUse { path: "spec.containers[name=app]".to_owned(), image };
+        let request = Request {
+            namespace: Some("payments"),
+            subject: Subject::Pod,
+            uses: &[usage],
+            puller: Puller::default(),
+            deadline: Instant::now() + Duration::from_secs(1),
+        };
+        {
+            let review = pin!(reviewer.review(&request));
+            assert!(poll!(review).is_pending());
+        }
+        assert_eq!(all().await, before, "{request:?}");
+        reviewer.review(&request).await;
+        assert!(all().await > before, "{request:?}");
+    }
 }

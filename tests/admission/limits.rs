@@ -91,6 +91,16 @@ async fn o7_too_many_waiting_reviews_are_shed_at_once_and_warm_ones_answered() {
     tokio::join!(hung.collect::<Vec<_>>(), warm);
 }
 
+#[tokio::test]
+async fn o7_a_review_that_finds_no_place_has_begun_nothing() {
+    for (places, begun) in [(0, 0), (1, 1)] {
+        let harness = Harness::with(|settings| settings.max_in_flight = places);
+        let response = harness.validate(&pod_review(one("r.example/cold:1"))).await;
+        assert_eq!(response["allowed"], begun == 1);
+        assert_eq!(harness.asked().len(), begun);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn k10_one_namespace_that_waits_leaves_places_for_others() {
     let harness = Harness::with(|settings| settings.max_in_flight = 8);
