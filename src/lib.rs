@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod config;
 mod fair;
 mod files;
+mod gate;
 pub mod http;
 pub mod message;
 pub mod metadata;

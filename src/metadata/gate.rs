@@ -6,14 +6,10 @@ use countersign_verify::outcome::Unavailable;
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::fair::{Place, Places};
+use crate::gate::{self, Bounds, Turn};
 
-/// Updates that reviews wait for and that run at a time, in the whole process: each may hold tens
-/// of MiB while it does.
-const RUNNING: usize = 32;
-
-/// Updates that run or wait for their turn; more are refused at once.
-const ENTERED: usize = 1024;
+/// Of the updates that reviews wait for: each may hold tens of MiB while it runs.
+const BOUNDS: Bounds = Bounds { running: 32, entered: 1024 };
 
 /// Updates in the background that run at a time, in the whole process. They have turns of their
 /// own: cold work does not keep them waiting, nor they it.
@@ -22,39 +18,15 @@ pub(super) const REFRESHING: usize = 32;
 /// The same at one host: one that hangs leaves the others their turns.
 pub(super) const REFRESHING_AT_HOST: usize = 8;
 
-/// Hosts whose turns are counted.
+/// Hosts whose background turns are counted.
 const HOSTS: u64 = 1_000;
 
 /// Lets a bounded number of updates run, and no host keep all of them.
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// To run or to wait.
-    places: Arc<Places<String>>,
-    turns: Arc<Places<String>>,
-    at_host: Cache<String, AtHost>,
+    asked: gate::Gate,
     refreshes: Arc<Semaphore>,
     refreshes_at: Cache<String, Arc<Semaphore>>,
-}
-
-/// What one host can get of the places and turns, shared by the namespaces that ask for it.
-#[derive(Debug, Clone)]
-struct AtHost {
-    places: Arc<Places<String>>,
-    turns: Arc<Places<String>>,
-}
-
-impl AtHost {
-    fn new() -> Self {
-        // A host alone gets half of all.
-        Self { places: Places::new(ENTERED / 2), turns: Places::new(RUNNING / 2) }
-    }
-}
-
-/// Held while an update runs that reviews wait for.
-#[derive(Debug)]
-pub(super) struct Turn {
-    _places: [Place<String>; 2],
-    _turns: [Place<String>; 2],
 }
 
 /// Held while an update runs in the background.
@@ -67,9 +39,7 @@ pub(super) struct BackgroundTurn {
 impl Default for Gate {
     fn default() -> Self {
         Self {
-            places: Places::new(ENTERED),
-            turns: Places::new(RUNNING),
-            at_host: Cache::new(HOSTS),
+            asked: gate::Gate::new(BOUNDS),
             refreshes: Arc::new(Semaphore::new(REFRESHING)),
             refreshes_at: Cache::new(HOSTS),
         }
@@ -79,14 +49,7 @@ impl Default for Gate {
 impl Gate {
     /// Waits for a turn at this host on behalf of a namespace, where there is a place to wait.
     pub(super) async fn enter(&self, host: &str, namespace: &str) -> Result<Turn, Unavailable> {
-        let at_host = self.at_host.get_with_by_ref(host, AtHost::new);
-        let place = |places: &Arc<Places<String>>, holder: &str| {
-            places.try_take(holder.to_owned()).ok_or(Unavailable::Overloaded)
-        };
-        let places = [place(&at_host.places, namespace)?, place(&self.places, host)?];
-        // The host's first: who waits for a slow host holds no other host's turn.
-        let own = at_host.turns.take(namespace.to_owned()).await;
-        Ok(Turn { _places: places, _turns: [own, self.turns.take(host.to_owned()).await] })
+        self.asked.enter(host, namespace).await
     }
 
     /// Waits for a turn in the background, as long as it takes; `None` where there are no more.
