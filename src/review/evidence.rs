@@ -164,9 +164,10 @@ impl Reviewer {
         }
         pace::before_waiting().await;
         let chosen = self.credentials(request, wanted.iter()).await;
+        let (namespace, allowed) = (request.namespace.unwrap_or_default(), &snapshot.registries);
         let fetching = wanted.iter().map(|image| async {
             let own = chosen.get(image.registry()).cloned().unwrap_or(Ok(None))?;
-            self.registry.manifest(image, own, &snapshot.registries, request.deadline).await
+            self.registry.manifest(image, namespace, own, allowed, request.deadline).await
         });
         let fetched = join_all(fetching).await;
         evidence.manifests.extend(wanted.iter().cloned().zip(fetched));
@@ -235,9 +236,10 @@ impl Reviewer {
         tags: &BTreeSet<&Reference>,
     ) -> Vec<Found> {
         let chosen = self.credentials(request, tags.iter().copied()).await;
+        let (namespace, allowed) = (request.namespace.unwrap_or_default(), &snapshot.registries);
         let resolving = tags.iter().map(|tag| async {
             let own = chosen.get(tag.registry()).cloned().unwrap_or(Ok(None))?;
-            self.registry.resolve(tag, own, &snapshot.registries, request.deadline).await
+            self.registry.resolve(tag, namespace, own, allowed, request.deadline).await
         });
         join_all(resolving).await
     }

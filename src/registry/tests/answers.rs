@@ -188,7 +188,7 @@ async fn r5_only_allowed_registries_are_contacted() {
         let image = Reference::parse(&format!("{host}/team/app:1.4")).expect("reference");
         let refusal = Err(Unavailable::RegistryNotAllowed { registry: host });
         assert_eq!(registry.cached(&image, None, &allowed), Some(refusal.clone()));
-        assert_eq!(registry.resolve(&image, None, &allowed, soon()).await, refusal);
+        assert_eq!(registry.resolve(&image, NAMESPACE, None, &allowed, soon()).await, refusal);
     }
     assert_eq!(trap.contacts().await, 0);
 }
@@ -202,7 +202,7 @@ async fn an_image_named_by_digest_contacts_no_registry() {
     let resolved = Resolved { digest, size: None };
     let nobody = BTreeSet::new();
     assert_eq!(resolver.cached(&image, None, &nobody), Some(Ok(resolved.clone())));
-    assert_eq!(resolver.resolve(&image, None, &nobody, soon()).await, Ok(resolved));
+    assert_eq!(resolver.resolve(&image, NAMESPACE, None, &nobody, soon()).await, Ok(resolved));
     assert_eq!(registry.log.len(), 0);
 }
 

@@ -133,7 +133,7 @@ async fn k8_what_someone_s_own_credentials_found_is_for_them_alone() {
     let resolver =
         Registry::new(RegistryConfig { docker_configs: vec![config], ..registry.config() });
     let (image, allowed) = (registry.image(), registry.allowed());
-    let found = resolver.resolve(&image, testing::ann(), &allowed, soon()).await;
+    let found = resolver.resolve(&image, NAMESPACE, testing::ann(), &allowed, soon()).await;
     found.expect("with credentials of one's own");
     assert!(matches!(resolver.cached(&image, testing::ann(), &allowed), Some(Ok(_))));
     assert_eq!(resolver.cached(&image, None, &allowed), None);
@@ -141,7 +141,7 @@ async fn k8_what_someone_s_own_credentials_found_is_for_them_alone() {
     assert_eq!(refusal.code(), "RegistryUnavailable");
     let other = Basic { username: "eve".to_owned(), password: "x".to_owned() };
     assert_eq!(resolver.cached(&image, Some(other.clone()), &allowed), None);
-    let others = resolver.resolve(&image, Some(other), &allowed, soon()).await;
+    let others = resolver.resolve(&image, NAMESPACE, Some(other), &allowed, soon()).await;
     assert_eq!(others, Err(refusal), "the same refusal as to anybody else");
 }
 

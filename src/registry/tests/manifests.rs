@@ -15,7 +15,7 @@ async fn a_manifest_is_read_by_its_digest_and_once() {
     let reader = Registry::new(registry.config());
     assert_eq!(reader.cached_manifest(&image, None, &registry.allowed()), None);
     for _ in 0..2 {
-        let read = reader.manifest(&image, None, &registry.allowed(), soon()).await;
+        let read = reader.manifest(&image, NAMESPACE, None, &registry.allowed(), soon()).await;
         assert_eq!(read, Ok(Bytes::from(manifest())));
     }
     assert_eq!(
@@ -35,7 +35,7 @@ async fn r2_r4_another_manifest_than_the_digests_or_an_endless_one_is_refused() 
     for (registry, wanted) in [(other, "another manifest"), (endless, "longer than")] {
         let image = by_digest(&registry, &Digest::sha256(b"something else"));
         let reader = Registry::new(registry.config());
-        match reader.manifest(&image, None, &registry.allowed(), soon()).await {
+        match reader.manifest(&image, NAMESPACE, None, &registry.allowed(), soon()).await {
             Err(Unavailable::RegistryUnavailable { cause, .. }) => {
                 assert!(cause.contains(wanted), "{cause}");
             }
@@ -51,7 +51,10 @@ async fn r5_no_manifest_is_read_from_a_registry_that_nobody_named() {
     let reader = Registry::new(registry.config());
     let refused = Unavailable::RegistryNotAllowed { registry: registry.host.clone() };
     let nobody = BTreeSet::new();
-    assert_eq!(reader.manifest(&image, None, &nobody, soon()).await, Err(refused.clone()));
+    assert_eq!(
+        reader.manifest(&image, NAMESPACE, None, &nobody, soon()).await,
+        Err(refused.clone())
+    );
     assert_eq!(reader.cached_manifest(&image, None, &nobody), Some(Err(refused)));
     assert_eq!(registry.log.len(), 0);
 }

@@ -1,6 +1,7 @@
 //! Attacks by registries, against real ones on loopback.
 
 mod answers;
+mod bounds;
 mod credentials;
 mod manifests;
 mod sharing;
@@ -19,6 +20,9 @@ use super::{Registry, RegistryConfig, Resolved};
 use crate::http::testing::{Log, Seen, reply, scripted, tls_server};
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Who asks.
+const NAMESPACE: &str = "payments";
 
 /// A folder that goes when the test ends.
 struct Folder(PathBuf);
@@ -86,7 +90,7 @@ impl Scripted {
     }
 
     async fn resolve_with(&self, registry: &Registry) -> Result<Resolved, Unavailable> {
-        registry.resolve(&self.image(), None, &self.allowed(), soon()).await
+        registry.resolve(&self.image(), NAMESPACE, None, &self.allowed(), soon()).await
     }
 
     /// Resolves with no memory of earlier answers.

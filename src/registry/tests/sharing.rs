@@ -11,7 +11,9 @@ async fn o6_a_thousand_pods_of_one_image_cause_one_request() {
     let resolver = Registry::new(registry.config());
     let asking = (0..1000).map(|_| {
         let (resolver, image, allowed) = (resolver.clone(), registry.image(), registry.allowed());
-        tokio::spawn(async move { resolver.resolve(&image, None, &allowed, soon()).await })
+        tokio::spawn(
+            async move { resolver.resolve(&image, NAMESPACE, None, &allowed, soon()).await },
+        )
     });
     for answer in futures_util::future::join_all(asking).await {
         answer.expect("joined").expect("resolved");
@@ -28,8 +30,13 @@ async fn o6_a_cancelled_first_caller_harms_nobody() {
     .await;
     let resolver = Registry::new(registry.config());
     let (image, allowed) = (registry.image(), registry.allowed());
-    let first =
-        resolver.resolve(&image, None, &allowed, Instant::now() + Duration::from_millis(500));
+    let first = resolver.resolve(
+        &image,
+        NAMESPACE,
+        None,
+        &allowed,
+        Instant::now() + Duration::from_millis(500),
+    );
     assert_eq!(first.await, Err(Unavailable::DeadlineExceeded));
     // The work goes on: who asks now joins it and has its answer.
     registry.resolve_with(&resolver).await.expect("resolved");
@@ -83,7 +90,7 @@ async fn r1_tags_of_one_repository_are_told_apart() {
     for tag in ["1.4", "1.5"] {
         let image = format!("{}/team/app:{tag}", registry.host);
         let image = Reference::parse(&image).expect("reference");
-        let resolved = resolver.resolve(&image, None, &registry.allowed(), soon()).await;
+        let resolved = resolver.resolve(&image, NAMESPACE, None, &registry.allowed(), soon()).await;
         assert_eq!(resolved.expect("resolved").digest, Digest::sha256(tag.as_bytes()));
     }
 }
