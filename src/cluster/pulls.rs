@@ -12,17 +12,18 @@ use countersign_verify::outcome::Unavailable;
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::{Api, Client};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::api::is_namespace;
+use crate::fair::Places;
 use crate::http::Basic;
 use crate::registry::DockerConfig;
 use crate::review::Puller;
 use choice::{Step, choose};
 use reads::{Key, Reads};
 
-/// Most objects read at one time: whoever can send reviews can name any.
+/// Most objects read at one time: whoever can send reviews can name any. A namespace alone has half
+/// of it.
 const AT_ONCE: usize = 16;
 
 /// Largest docker configuration in a Secret, in bytes: a thousand registries, and far less than
@@ -59,7 +60,7 @@ pub struct PullSecrets {
 impl PullSecrets {
     /// Reads nothing yet.
     pub fn new(client: Client, scope: Scope) -> Self {
-        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let places = Places::new(AT_ONCE);
         let secrets = Reads::new("Secret", Arc::clone(&places));
         Self { scope, client, secrets, accounts: Reads::new("ServiceAccount", places) }
     }

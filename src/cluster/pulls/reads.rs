@@ -8,9 +8,9 @@ use kube::Api;
 use moka::Expiry;
 use moka::sync::Cache;
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::fair::Places;
 use crate::singleflight::SingleFlight;
 
 /// Longest time to read one object.
@@ -51,14 +51,15 @@ type Kept<T> = (Told<T>, u32);
 /// One kind's objects.
 pub(super) struct Reads<T> {
     kind: &'static str,
-    places: Arc<Semaphore>,
+    /// Shared by the namespaces.
+    places: Arc<Places<String>>,
     kept: Cache<Key, Kept<T>>,
     flights: SingleFlight<Key, Told<T>>,
 }
 
 impl<T: Send + Sync + 'static> Reads<T> {
     /// Nothing is known; `places` is shared by all that read.
-    pub(super) fn new(kind: &'static str, places: Arc<Semaphore>) -> Self {
+    pub(super) fn new(kind: &'static str, places: Arc<Places<String>>) -> Self {
         let kept = Cache::builder()
             .max_capacity(BYTES)
             .weigher(|_, (_, bytes): &Kept<T>| *bytes)
@@ -112,12 +113,12 @@ impl<T: Send + Sync + 'static> Reads<T> {
 }
 
 /// `None` where there is no such object.
-async fn get<K>(key: &Key, api: &Api<K>, places: &Semaphore) -> Result<Option<K>, String>
+async fn get<K>(key: &Key, api: &Api<K>, places: &Arc<Places<String>>) -> Result<Option<K>, String>
 where
     K: Clone + Debug + DeserializeOwned,
 {
     let asking = async {
-        let _place = places.acquire().await.map_err(|closed| closed.to_string())?;
+        let _place = places.take(key.namespace.clone()).await;
         match api.get(&key.name).await {
             Ok(object) => Ok(Some(object)),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),

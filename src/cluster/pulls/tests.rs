@@ -240,3 +240,24 @@ async fn k14_an_api_server_that_does_not_answer_denies_in_time() {
     assert!(why.contains("Secret one, two: not read within the review's deadline"), "{why}");
     assert_eq!(Instant::now(), deadline);
 }
+
+#[tokio::test(start_paused = true)]
+async fn k10_a_namespace_whose_reads_take_long_leaves_others_their_turns() {
+    let (secrets, asked) = pull_secrets(Scope::Everywhere, |uri| match uri {
+        uri if uri.contains("/payments/") => None,
+        _ => ann(),
+    });
+    let flood = (0..100).map(|number| {
+        let (name, secrets) = (format!("s{number}"), &secrets);
+        async move { ask(secrets, Puller { service_account: "", secrets: &[&name] }).await }
+    });
+    let other = async {
+        while uris(&asked).len() < AT_ONCE / 2 {
+            tokio::task::yield_now().await;
+        }
+        secrets.credentials(Some("other"), POD, HOST, soon()).await
+    };
+    let (flood, other) = tokio::join!(join_all(flood), other);
+    assert!(flood.iter().all(Result::is_err));
+    assert_eq!(other, Ok(testing::ann()));
+}
