@@ -15,6 +15,7 @@ use clap::ArgGroup;
 use futures_util::future::BoxFuture;
 use kube::Client;
 use prometheus_client::registry::Registry;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -119,6 +120,7 @@ pub(super) async fn run(args: Args) -> Exit {
 
 async fn serve(args: Args, lines: &Lines, traces: Option<&Traces>) -> Result<(), Vec<String>> {
     telemetry::init_with(args.log_format, &args.log, lines, traces).map_err(one)?;
+    raise_file_limit();
     let mut registry = Registry::with_prefix("countersign");
     let metrics = Metrics::register(&mut registry);
     Metrics::watch_lines(&mut registry, lines);
@@ -239,6 +241,15 @@ fn from_cluster(
 
 fn one(error: impl Display) -> Vec<String> {
     vec![error.to_string()]
+}
+
+/// Opens as many files as the machine allows: every connection is one, and where none is left nobody
+/// is answered. The limit that processes begin with is for programs that use select(2).
+fn raise_file_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Ready when the process is asked to stop.

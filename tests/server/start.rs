@@ -1,7 +1,9 @@
 //! What cannot work is told at the start; probes and metrics are there.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use countersign::server::{PairOrigin, ServeConfig, Server};
 use countersign::telemetry::Metrics;
@@ -88,4 +90,38 @@ async fn probes_tell_liveness_readiness_and_metrics() {
     assert_eq!(status, 200);
     assert!(metrics.contains("countersign_build_info{version="), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"));
+}
+
+#[test]
+fn as_many_files_as_the_machine_allows_may_be_open() {
+    let folder = Folder::new();
+    folder.write_pair(&Pair::new());
+    let policy = "apiVersion: countersign.dev/v1alpha1\n\
+                  kind: TrustPolicy\n\
+                  metadata: {name: any}\n\
+                  spec:\n  \
+                    match:\n    \
+                      images: {include: [\"**\"], exclude: []}\n    \
+                      namespaceSelector: {matchLabels: {}}\n  \
+                    allowUnverified: {reason: none is reviewed}\n";
+    folder.write("policies.yaml", policy);
+    let serve = format!(
+        "ulimit -S -n 256; exec {} serve --policies policies.yaml --unmatched Deny \
+         --tls-cert tls.crt --tls-key tls.key --listen 127.0.0.1:0 --probe-listen 127.0.0.1:0",
+        env!("CARGO_BIN_EXE_countersign"),
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &serve]).current_dir(&folder.0).stderr(Stdio::piped());
+    let mut server = command.spawn().unwrap();
+    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let listens = lines.any(|line| line.contains("listening"));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(listens, "it ended");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let [.., soft, hard, _] = files.split_whitespace().collect::<Vec<_>>()[..] else {
+        unreachable!("{files}")
+    };
+    assert_eq!(soft, hard);
 }
