@@ -99,7 +99,7 @@ fn o8_of_many_root_keys_a_few_are_told() {
     let files = repo.seal();
     // The pin leads to the second root, whose keys are to be pinned too.
     let repository = files.verify(&pin(&[&pinned], 1)).unwrap();
-    repository.warnings().iter().for_each(|warning| is_short(warning));
+    repository.warnings().iter().for_each(is_short);
     assert!(repository.warnings()[0].ends_with(", 92 more"), "{:?}", repository.warnings());
     let refusal = files.verify(&pin(&[&Signer::new(Kind::P256)], 1));
     assert_eq!(code(&refusal), "RootNotPinned");
