@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 /// A bounded number of places, which holders take one or several of. A holder may have as many as
@@ -104,6 +105,21 @@ impl<K: Eq + Hash> Drop for Place<K> {
         drop(held);
         self.places.given_back.notify_waiters();
     }
+}
+
+/// Bytes that keep `room`, the places that they take, until the last of them is sent or dropped.
+pub(crate) fn until_sent<B, R>(bytes: B, room: R) -> Bytes
+where
+    B: AsRef<[u8]> + Send + 'static,
+    R: Send + 'static,
+{
+    struct Kept<B, R>(B, R);
+    impl<B: AsRef<[u8]>, R> AsRef<[u8]> for Kept<B, R> {
+        fn as_ref(&self) -> &[u8] {
+            self.0.as_ref()
+        }
+    }
+    Bytes::from_owner(Kept(bytes, room))
 }
 
 #[cfg(test)]
