@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 /// A bounded number of places, which holders take one or several of. A holder may have as many as
@@ -176,6 +177,21 @@ impl<K: Clone + Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         self.shrink_to(0);
     }
+}
+
+/// Bytes that keep `room`, the places that they take, until the last of them is sent or dropped.
+pub(crate) fn until_sent<B, R>(bytes: B, room: R) -> Bytes
+where
+    B: AsRef<[u8]> + Send + 'static,
+    R: Send + 'static,
+{
+    struct Kept<B, R>(B, R);
+    impl<B: AsRef<[u8]>, R> AsRef<[u8]> for Kept<B, R> {
+        fn as_ref(&self) -> &[u8] {
+            self.0.as_ref()
+        }
+    }
+    Bytes::from_owner(Kept(bytes, room))
 }
 
 #[cfg(test)]

@@ -23,6 +23,10 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 /// while large requests hold everything that large ones may.
 const SMALL_BODY_BYTES: usize = 64 << 10;
 
+/// What a request takes beside its body, from when its header was read until its answer is sent:
+/// 7 KiB were measured over HTTP/2. A header may add 4 KiB, which the API server's do not.
+const REQUEST_BYTES: usize = 8 << 10;
+
 /// Most bytes held at one time of what counts apart, and of the rest: with verified metadata they
 /// are half of the memory that an installation gives.
 const BODIES_BYTES: usize = 64 << 20;
@@ -58,7 +62,7 @@ impl Rejected {
     }
 }
 
-/// Accounts for the bytes of all bodies at one time.
+/// Accounts for the bytes of all requests at one time, and of the answers to them.
 #[derive(Debug)]
 pub(super) struct Bodies {
     small: Arc<Places<Sender>>,
@@ -81,14 +85,26 @@ impl Default for Bodies {
 }
 
 impl Bodies {
+    /// Room for a request whose body was not read yet, or `None` where its sender has too many.
+    pub(super) fn begin(&self, sender: Sender) -> Option<Held> {
+        let (mut small, large) = (self.small.none(sender), self.large.none(sender));
+        small.try_grow(REQUEST_BYTES).then_some(Held { small, large })
+    }
+}
+
+impl Held {
+    /// Accounts for `size` bytes where `before` are accounted for.
+    pub(super) fn grow(&mut self, before: usize, size: usize) -> Result<(), Rejected> {
+        let all = size.saturating_sub(before);
+        let small = size.min(SMALL_BODY_BYTES).saturating_sub(before);
+        if self.small.try_grow(small) && self.large.try_grow(all - small) {
+            return Ok(());
+        }
+        Err(Rejected::TooMany)
+    }
+
     /// Reads a whole body of at most `limit` bytes.
-    pub(super) async fn read(
-        &self,
-        body: Body,
-        limit: usize,
-        sender: Sender,
-    ) -> Result<(Bytes, Held), Rejected> {
-        let mut held = Held { small: self.small.none(sender), large: self.large.none(sender) };
+    pub(super) async fn read(&mut self, body: Body, limit: usize) -> Result<Bytes, Rejected> {
         let mut stream = body.into_data_stream();
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();
@@ -100,10 +116,7 @@ impl Bodies {
                 if size > limit {
                     return Err(Rejected::TooLarge(limit));
                 }
-                let small = size.min(SMALL_BODY_BYTES) - before.min(SMALL_BODY_BYTES);
-                if !held.small.try_grow(small) || !held.large.try_grow(chunk.len() - small) {
-                    return Err(Rejected::TooMany);
-                }
+                self.grow(before, size)?;
                 if before == 0 {
                     first = chunk;
                 } else {
@@ -116,6 +129,6 @@ impl Bodies {
             Ok(())
         };
         tokio::time::timeout(BODY_TIME, reading).await.map_err(|_| Rejected::TooSlow)??;
-        Ok((if whole.is_empty() { first } else { whole.freeze() }, held))
+        Ok(if whole.is_empty() { first } else { whole.freeze() })
     }
 }

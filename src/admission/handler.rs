@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{Request as HttpRequest, Uri, header};
+use axum::http::{Request as HttpRequest, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use countersign_verify::outcome::{Effect, Unavailable};
@@ -29,7 +29,7 @@ use super::wire::{Object, Operation};
 use super::workload::{self, Item, Kinds, Place};
 use crate::cluster::Latest;
 use crate::cluster::events::{Events, Refusal};
-use crate::fair::Places;
+use crate::fair::{self, Places};
 use crate::review::{self, ImageUse, Puller, Review, Subject};
 use crate::server::Peer;
 use crate::telemetry::{DecisionLog, DecisionRecord, Metrics, Outcome};
@@ -158,19 +158,35 @@ impl<D: Decide> Admission<D> {
             Webhook::Resources(_) => REVIEW_BYTES,
             Webhook::Validate | Webhook::Mutate => BODY_BYTES,
         };
-        let answered = match self.bodies.read(request.into_body(), limit, sender).await {
-            Ok((body, _held)) => self.answer_body(webhook, &body, arrival, deadline).await,
-            Err(rejected) => Err(rejected),
+        let Some(mut held) = self.bodies.begin(sender) else {
+            // With a body it would take room until that is read.
+            return self.rejected(&Rejected::TooMany).0.into_response();
         };
-        match answered {
-            Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        let answered = async {
+            let body = held.read(request.into_body(), limit).await?;
+            let json = self.answer_body(webhook, &body, arrival, deadline).await?;
+            held.grow(body.len(), json.len())?;
+            Ok(json)
+        };
+        match answered.await {
+            Ok(json) => {
+                let json = fair::until_sent(json, held);
+                ([(header::CONTENT_TYPE, "application/json")], json).into_response()
+            }
             Err(rejected) => {
-                let (status, reason) = rejected.status();
-                self.metrics.rejected(reason);
-                tracing::info!(reason, error = %shortened(&rejected), "request rejected");
-                (status, format!("{rejected}\n")).into_response()
+                let (status, text) = self.rejected(&rejected);
+                (status, fair::until_sent(text + "\n", held)).into_response()
             }
         }
+    }
+
+    /// Counts and logs it.
+    fn rejected(&self, rejected: &Rejected) -> (StatusCode, String) {
+        let (status, reason) = rejected.status();
+        self.metrics.rejected(reason);
+        let error = shortened(rejected);
+        tracing::info!(reason, %error, "request rejected");
+        (status, error)
     }
 
     async fn answer_body(
@@ -363,7 +379,7 @@ fn subject(review: &Review) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-/// An error that quotes the request must not fill the log.
+/// An error that quotes the request must not fill the log, nor the answer.
 fn shortened(error: &Rejected) -> String {
     error.to_string().chars().take(600).collect()
 }

@@ -37,12 +37,20 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/1.1 to webhooks.
 const STREAMS: u32 = 250;
 
-/// Largest header of a request, in bytes; the API server's is some hundred.
-const HEADER_BYTES: u32 = 16 << 10;
+/// Largest header of a request on HTTP/2, in bytes, where a connection has many; the API server's is
+/// some hundred.
+const HEADER_BYTES: u32 = 4 << 10;
+
+/// The same on HTTP/1, and most that is read of a connection at one time.
+const READ_BYTES: usize = 16 << 10;
 
 /// Sets the bounds of HTTP/1 and HTTP/2.
 pub(super) fn limit(builder: &mut Builder<TokioExecutor>) {
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_OR_HEADER);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_OR_HEADER)
+        .max_buf_size(READ_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())

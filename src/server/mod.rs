@@ -3,6 +3,7 @@
 mod connections;
 mod drain;
 mod probes;
+mod readiness;
 mod tls;
 
 use std::future::Future;
@@ -19,7 +20,7 @@ use axum_server::tls_rustls::RustlsAcceptor;
 use prometheus_client::registry::Registry;
 
 pub use connections::Peer;
-pub use probes::Readiness;
+pub use readiness::Readiness;
 pub use tls::{CERTIFICATE, CheckedPair, Pair, PairOrigin, TlsError, certificates};
 
 use crate::telemetry::Metrics;
@@ -159,6 +160,7 @@ impl Server {
             .handle(handle.clone())
             .first_request_timeout(FIRST_REQUEST);
         connections::limit(server.http_builder());
+        let beating = tokio::spawn(readiness.clone().beat());
 
         let draining = Draining::default();
         let router = draining.clone().tell(router);
@@ -176,6 +178,7 @@ impl Server {
             never = drain => never,
             never = certificates.keep_current(readiness.clone()) => never,
         };
+        beating.abort();
         probe_handle.shutdown();
         // It ends by itself now; a probe that is being answered is not worth waiting for.
         drop(probing);

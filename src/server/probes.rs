@@ -1,68 +1,47 @@
 //! Liveness, readiness and metrics, on a port of their own.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use axum_server::Handle;
 use axum_server::accept::DefaultAcceptor;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use super::connections::{self, Capped, Connections};
-use super::{FIRST_REQUEST, PROBE_CONNECTIONS, ServeError};
+use super::connections::{self, Capped, Connections, Peer};
+use super::{FIRST_REQUEST, PROBE_CONNECTIONS, Readiness, ServeError};
+use crate::fair::{self, Place, Places};
 
-/// Whether this replica should be sent requests: it is ready while nothing holds it back.
-/// Clones are the same.
-#[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, String>>>);
-
-impl Readiness {
-    /// Ready: nothing holds it back yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Not ready, because of `what`, until that is released. `/readyz` shows the reason.
-    pub fn hold(&self, what: &'static str, reason: impl Into<String>) {
-        self.lock().insert(what, reason.into());
-    }
-
-    /// `what` no longer holds it back.
-    pub fn release(&self, what: &'static str) {
-        self.lock().remove(what);
-    }
-
-    /// Everything that holds it back, a line each, or `None`.
-    pub fn held(&self) -> Option<String> {
-        let held = self.lock();
-        if held.is_empty() {
-            return None;
-        }
-        Some(held.iter().map(|(what, reason)| format!("{what}: {reason}\n")).collect())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// Most texts of metrics at one time, being made or sent: one may be megabytes. Half of them are the
+/// most for one address.
+const TEXTS: usize = 8;
 
 /// `GET /livez`, `/readyz` and `/metrics`.
 pub(super) fn router(readiness: Readiness, registry: Arc<Registry>) -> Router {
+    let texts = Texts { registry, places: Places::new(TEXTS) };
     Router::new()
-        .route("/livez", get(async || "ok\n"))
+        .route("/livez", get(live).with_state(readiness.clone()))
         .route("/readyz", get(ready).with_state(readiness))
-        .route("/metrics", get(metrics).with_state(registry))
+        .route("/metrics", get(metrics).with_state(texts))
+}
+
+async fn live(State(readiness): State<Readiness>) -> (StatusCode, String) {
+    ok_without(readiness.broken())
 }
 
 async fn ready(State(readiness): State<Readiness>) -> (StatusCode, String) {
-    match readiness.held() {
+    ok_without(readiness.held())
+}
+
+fn ok_without(reasons: Option<String>) -> (StatusCode, String) {
+    match reasons {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(reasons) => (StatusCode::SERVICE_UNAVAILABLE, reasons),
     }
@@ -70,11 +49,29 @@ async fn ready(State(readiness): State<Readiness>) -> (StatusCode, String) {
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-async fn metrics(State(registry): State<Arc<Registry>>) -> impl IntoResponse {
+#[derive(Debug, Clone)]
+struct Texts {
+    registry: Arc<Registry>,
+    places: Arc<Places<IpAddr>>,
+}
+
+async fn metrics(State(texts): State<Texts>, Extension(peer): Extension<Peer>) -> Response {
+    let Some(place) = texts.places.try_take(peer.0) else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many are asking for metrics\n")
+            .into_response();
+    };
+    // On the runtime's other thread: probes do not wait for it.
+    let made = tokio::task::spawn_blocking(move || text(&texts.registry, place)).await;
+    match made {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Ok(Err(_)) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn text(registry: &Registry, place: Place<IpAddr>) -> Result<bytes::Bytes, std::fmt::Error> {
     let mut text = String::new();
-    let encoded = prometheus_client::encoding::text::encode(&mut text, &registry);
-    let status = encoded.map_or(StatusCode::INTERNAL_SERVER_ERROR, |()| StatusCode::OK);
-    (status, [(header::CONTENT_TYPE, OPEN_METRICS)], text)
+    encode(&mut text, registry)?;
+    Ok(fair::until_sent(text, place))
 }
 
 /// Serves from a thread of its own, so that reviews that keep every worker busy delay no probe.
@@ -84,15 +81,20 @@ pub(super) fn serve(
     handle: Handle<SocketAddr>,
 ) -> Result<JoinHandle<()>, ServeError> {
     let stopped = |source: io::Error| ServeError::Stopped { purpose: "probes", source };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(stopped)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .map_err(stopped)?;
     let entered = runtime.enter();
     let connections = Connections::new(PROBE_CONNECTIONS);
     let mut server = axum_server::from_tcp(listener)
         .map_err(stopped)?
         .acceptor(Capped::new(DefaultAcceptor::new(), connections))
         .handle(handle)
-        .first_request_timeout(FIRST_REQUEST);
+        .first_request_timeout(FIRST_REQUEST)
+        // A connection has one request.
+        .http1_only();
     drop(entered);
     connections::limit(server.http_builder());
     let run = move || {

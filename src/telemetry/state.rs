@@ -8,6 +8,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
 use tokio::sync::watch;
 
 use crate::review::Reviewer;
@@ -35,6 +36,13 @@ impl Collector for State {
         flag("ready", "1 while this replica is ready: nothing holds it back", ready)?;
         let leads = *self.leads.borrow();
         flag("lease_held", "1 on the replica that writes what the replicas share", leads)?;
+        let metric = encoder.encode_descriptor(
+            "clock_ahead",
+            "How far the time that is held is ahead of the machine's clock, which was set back",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        ConstGauge::new(self.readiness.clock_ahead().as_secs_f64()).encode(metric)?;
 
         let snapshot = self.reviewer.snapshot();
         let policies = snapshot.policies.policies();

@@ -1,13 +1,16 @@
 //! Code, documentation, alerts and dashboard speak of the same metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use countersign::clock::Clock;
 use countersign::review::{ImageReview, ImageUse, Review};
 use countersign::server::Readiness;
 use countersign::telemetry::{Lines, Metrics, Outcome, Traces};
 use countersign_verify::outcome::{Decision, Denial, Finding, PolicyVerdict};
 use countersign_verify::policy::Action;
+use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
@@ -232,6 +235,22 @@ async fn every_metric_is_documented_with_its_type_and_labels_and_nothing_else_is
         assert!(name.starts_with("countersign_"), "{name}");
         assert_eq!(name.ends_with("_total"), metric.kind == "counter", "{name}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t17_how_far_a_clock_was_ahead_is_told() {
+    static SECOND: AtomicI64 = AtomicI64::new(10_000);
+    let read = || Timestamp::from_second(SECOND.load(Ordering::SeqCst)).expect("a time");
+    let (clock, mut registry) = (Clock::reading(read), Registry::default());
+    clock.now();
+    SECOND.store(2_800, Ordering::SeqCst);
+    let (readiness, (_leading, leads)) = (Readiness::by(clock), watch::channel(true));
+    let world = World::new(&sound(), 24 * HOUR).await;
+    Metrics::watch_state(&mut registry, &readiness, &leads, &world.reviewer());
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("text");
+    assert!(text.contains("\nclock_ahead_seconds 7200.0\n"), "{text}");
+    assert!(text.contains("\nready 0\n"), "{text}");
 }
 
 #[test]

@@ -1,56 +1,12 @@
 //! O11: slow, silent and hostile clients are dropped, and the others do not notice.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use countersign::admission::{Admission, Decide, Kinds, Settings, router};
-use countersign::review::{Request, Review};
-use countersign::telemetry::{DecisionLog, Lines, Metrics};
 use futures_util::{StreamExt, stream};
-use prometheus_client::registry::Registry;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::harness::{Pair, client, start, start_with};
-
-fn tls(
-    address: SocketAddr,
-    pair: &Pair,
-    protocol: &[u8],
-) -> StreamOwned<ClientConnection, TcpStream> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap()).unwrap();
-    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![protocol.to_vec()];
-    let name = "localhost".try_into().unwrap();
-    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    StreamOwned::new(connection, TcpStream::connect(address).unwrap())
-}
-
-/// How long until the server closes; a byte is sent every 100 ms where there is one.
-fn closed_after(mut stream: impl Read + Write, socket: TcpStream, dribble: Option<u8>) -> Duration {
-    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(20) {
-        let sent =
-            dribble.map_or(Ok(()), |byte| stream.write_all(&[byte]).and_then(|()| stream.flush()));
-        let mut buffer = [0; 4096];
-        let closed = match stream.read(&mut buffer) {
-            Ok(read) => read == 0,
-            Err(error) => !matches!(
-                error.kind(),
-                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-            ),
-        };
-        if closed || sent.is_err() {
-            break;
-        }
-    }
-    start.elapsed()
-}
+use crate::harness::{Pair, allowing, client, closed_after, start, start_with, tls};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn o11_slow_and_silent_clients_are_dropped() {
@@ -113,22 +69,10 @@ async fn connections_are_capped() {
     assert_eq!(server.post(&good, "/fast", "x").await, "x", "places are given back");
 }
 
-struct Nothing;
-
-impl Decide for Nothing {
-    async fn review<'a>(&'a self, _: &'a Request<'a>) -> Review {
-        Review { images: Vec::new() }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn k12_a_thousand_garbage_bodies_leave_the_server_well() {
-    let metrics = Metrics::register(&mut Registry::default());
-    let log = DecisionLog::new(Lines::to(std::io::sink()).unwrap());
-    let settings = Settings::new(Kinds::new(&[]).unwrap());
-    let admission = Admission::new(Nothing, settings, metrics, log);
     let pair = Pair::new();
-    let server = start_with(router(Arc::new(admission)), &pair, |_, _| {});
+    let server = start_with(allowing(), &pair, |_, _| {});
     let client = crate::harness::builder(&[&pair]).build().unwrap();
     let garbage = |n: usize| {
         // Bytes that depend on `n` only, some of them JSON to begin with.

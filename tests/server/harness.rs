@@ -1,17 +1,23 @@
 //! Certificates, a running server, and clients.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::post;
+use countersign::admission::{self, Admission, Decide, Kinds, Settings};
+use countersign::review::{Request, Review};
 use countersign::server::{PairOrigin, Readiness, ServeConfig, ServeError, Server};
-use countersign::telemetry::Metrics;
+use countersign::telemetry::{DecisionLog, Lines, Metrics};
 use prometheus_client::registry::Registry;
 use rcgen::{CertificateParams, CertifiedKey, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -91,12 +97,39 @@ fn answers() -> Router {
     )
 }
 
+struct Nothing;
+
+impl Decide for Nothing {
+    async fn review<'a>(&'a self, _: &'a Request<'a>) -> Review {
+        Review { images: Vec::new() }
+    }
+}
+
+/// Answers AdmissionReviews; no image is reviewed.
+pub(crate) fn allowing() -> Router {
+    let metrics = Metrics::register(&mut Registry::default());
+    let log = DecisionLog::new(Lines::to(std::io::sink()).unwrap());
+    let settings = Settings::new(Kinds::new(&[]).unwrap());
+    admission::router(Arc::new(Admission::new(Nothing, settings, metrics, log)))
+}
+
 pub(crate) fn start(pair: &Pair, change: impl FnOnce(&mut ServeConfig, &Folder)) -> Running {
     start_with(answers(), pair, change)
 }
 
 pub(crate) fn start_with(
     router: Router,
+    pair: &Pair,
+    change: impl FnOnce(&mut ServeConfig, &Folder),
+) -> Running {
+    let registry = Registry::with_prefix("countersign");
+    start_by(router, Readiness::new(), registry, pair, change)
+}
+
+pub(crate) fn start_by(
+    router: Router,
+    readiness: Readiness,
+    mut registry: Registry,
     pair: &Pair,
     change: impl FnOnce(&mut ServeConfig, &Folder),
 ) -> Running {
@@ -108,11 +141,9 @@ pub(crate) fn start_with(
     config.reload_every = Duration::from_millis(20);
     config.drain_delay = Duration::from_millis(500);
     change(&mut config, &folder);
-    let mut registry = Registry::with_prefix("countersign");
     let metrics = Metrics::register(&mut registry);
     let server = Server::bind(config, metrics).unwrap();
     let (address, probes) = (server.webhook_address().unwrap(), server.probe_address().unwrap());
-    let readiness = Readiness::new();
     let (shutdown, stopped) = oneshot::channel::<()>();
     let stop = async {
         let _ = stopped.await;
@@ -136,6 +167,47 @@ impl Running {
         let request = client.post(self.url(path)).body(body.to_owned());
         request.send().await.unwrap().text().await.unwrap()
     }
+}
+
+/// A connection over TLS on which `protocol` is offered, and nothing else.
+pub(crate) fn tls(
+    address: SocketAddr,
+    pair: &Pair,
+    protocol: &[u8],
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap()).unwrap();
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let name = "localhost".try_into().unwrap();
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    StreamOwned::new(connection, TcpStream::connect(address).unwrap())
+}
+
+/// How long until the server closes; a byte is sent every 100 ms where there is one.
+pub(crate) fn closed_after(
+    mut stream: impl Read + Write,
+    socket: TcpStream,
+    dribble: Option<u8>,
+) -> Duration {
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(20) {
+        let sent =
+            dribble.map_or(Ok(()), |byte| stream.write_all(&[byte]).and_then(|()| stream.flush()));
+        let mut buffer = [0; 4096];
+        let closed = match stream.read(&mut buffer) {
+            Ok(read) => read == 0,
+            Err(error) => !matches!(
+                error.kind(),
+                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+            ),
+        };
+        if closed || sent.is_err() {
+            break;
+        }
+    }
+    start.elapsed()
 }
 
 /// A client that trusts these and nothing else; it keeps no idle connections.

@@ -4,5 +4,6 @@
 mod certificates;
 mod clients;
 mod drain;
+mod floods;
 mod harness;
 mod start;

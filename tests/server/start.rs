@@ -4,12 +4,16 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use countersign::server::{PairOrigin, ServeConfig, Server};
+use axum::Router;
+use countersign::clock::Clock;
+use countersign::server::{PairOrigin, Readiness, ServeConfig, Server};
 use countersign::telemetry::Metrics;
+use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 
-use crate::harness::{Folder, Pair, any_port, client, start};
+use crate::harness::{Folder, Pair, any_port, client, start, start_by};
 
 fn files(certificate: &Path, key: &Path) -> PairOrigin {
     PairOrigin::Files { certificate: certificate.to_owned(), key: key.to_owned() }
@@ -124,4 +128,28 @@ fn as_many_files_as_the_machine_allows_may_be_open() {
         unreachable!("{files}")
     };
     assert_eq!(soft, hard);
+}
+
+#[tokio::test]
+async fn t17_a_clock_that_was_ahead_is_noticed() {
+    static SECOND: AtomicI64 = AtomicI64::new(10_000);
+    let clock = Clock::reading(|| Timestamp::from_second(SECOND.load(Ordering::SeqCst)).unwrap());
+    let readiness = Readiness::by(clock.clone());
+    let server = start_by(Router::new(), readiness, Registry::default(), &Pair::new(), |_, _| {});
+    clock.now();
+    for (second, told) in [
+        (10_000, None),
+        (9_700, None),
+        (9_699, Some("clock: the machine's clock is 301 s behind")),
+        (2_800, Some("clock: the machine's clock is 7200 s behind")),
+        (9_700, None),
+    ] {
+        SECOND.store(second, Ordering::SeqCst);
+        for path in ["/livez", "/readyz"] {
+            let (status, text) = server.probe(path).await;
+            assert_eq!(status, if told.is_some() { 503 } else { 200 }, "{path} at {second}");
+            assert!(text.starts_with(told.unwrap_or("ok\n")), "{text}");
+        }
+        assert_eq!(clock.now(), Timestamp::from_second(10_000).unwrap(), "what is held is held");
+    }
 }
