@@ -16,6 +16,8 @@ fn only(live: &Live) -> BTreeMap<String, Arc<Source>> {
     [(live.source.name.clone(), Arc::clone(&live.source))].into()
 }
 
+type Change<'c> = &'c dyn Fn(&mut Source);
+
 /// The same repository in another version of its source.
 fn changed(live: &Live, change: impl FnOnce(&mut Source)) -> Live {
     let mut live = live.clone();
@@ -68,7 +70,7 @@ async fn t1_a_set_does_not_outlive_its_pin_or_server() {
     let (repo, other) = (sound(), sound());
     let moved = Server::start().await;
     moved.has_nothing();
-    let changes: [(&dyn Fn(&mut Source), &str); 3] = [
+    let changes: [(Change<'_>, &str); 3] = [
         (&|source| pins(source).push(of(other.pin(), GUN)), "RootNotPinned"),
         (&|source| *pins(source) = vec![other.pin()], "RootNotPinned"),
         (

@@ -17,7 +17,13 @@ const PATHS: &str = "registry.example.com/payments/*/*";
 fn sound() -> Repo {
     let mut repo = Repo::signing(&[("1.0", "old")]);
     let key = Signer::default();
-    repo.delegate("targets", "bin", json!({"path_hash_prefixes": ["0"]}), std::slice::from_ref(&key), 1);
+    repo.delegate(
+        "targets",
+        "bin",
+        json!({"path_hash_prefixes": ["0"]}),
+        std::slice::from_ref(&key),
+        1,
+    );
     repo.delegated("targets", "team", &[PATHS], &[("1.4", "new")]);
     repo.roles.get_mut("team").unwrap().signed["delegations"] = json!({
         "keys": {&key.id: key.json()},
