@@ -41,7 +41,7 @@ func main() {
 	wanted := flag.String("wanted", "", "what every answer has to contain")
 	connections := flag.Int("connections", 1, "how many connections")
 	requests := flag.Int("requests", 1, "how many requests, over all connections")
-	http1 := flag.Bool("http1", false, "HTTP/1.1, where an API server takes HTTP/2")
+	http1 := flag.Bool("http1", false, "HTTP/1.1, as API servers speak to webhooks, in place of HTTP/2")
 	warm := flag.Bool("warm", false, "ask once on each connection before anything is measured")
 	flag.Parse()
 	to := target{url: *url, wanted: []byte(*wanted), http1: *http1}

@@ -44,7 +44,7 @@ impl Target {
         Ok(Self { url, authority: authority.to_owned(), review: file, wanted, http1: false })
     }
 
-    /// The same over HTTP/1.1, where an API server takes HTTP/2.
+    /// The same over HTTP/1.1, as API servers speak to webhooks.
     pub(crate) fn http1(&self) -> Self {
         Self { http1: true, ..self.clone() }
     }

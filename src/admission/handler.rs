@@ -245,11 +245,13 @@ impl<D: Decide> Admission<D> {
             return alone(Answer::allowed());
         }
         if request.place == Place::Unknown {
-            return alone(unknown_kind(request));
+            return alone(Answer::unknown_kind(&request.kind));
         }
         let spec = match &request.object {
             Object::Read(Some(spec)) => spec,
-            Object::Read(None) => return alone(no_template(kinds.configured(request.place))),
+            Object::Read(None) => {
+                return alone(Answer::no_template(kinds.configured(request.place)));
+            }
             Object::Absent | Object::Skipped => Err(read::Malformed::NoObject)?,
         };
         let old = match &request.old_object {
@@ -392,22 +394,6 @@ fn failed(webhook: Webhook<'_>) -> Answer {
     };
     answer.code = "Panic";
     answer
-}
-
-fn unknown_kind(request: &Request<'_>) -> Answer {
-    let group = if request.kind.group.is_empty() { "v1" } else { &request.kind.group };
-    let kind = &*request.kind.kind;
-    let message = format!(
-        "countersign does not know where {group}/{kind} keeps its pod template; remove it from \
-         the webhook's rules, or start countersign with --custom-kind {group}/{kind}=PATH"
-    );
-    Answer::forbidden("UnknownKind", message)
-}
-
-/// Nothing runs without a pod spec; a custom kind's path that leads nowhere should be noticed.
-fn no_template(configured: Option<&str>) -> Answer {
-    let warning = |path| format!("countersign found no pod template at {path}: nothing to verify");
-    configured.map_or_else(Answer::allowed, |path| Answer::warned(vec![warning(path)]))
 }
 
 /// kube-apiserver appends `?timeout=10s` to the webhook's URL.

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use countersign_verify::outcome::Effect;
 use serde::Serialize;
 
+use super::wire::GroupName;
 use super::workload::Item;
 use crate::message;
 use crate::review::{ImageReview, Review, Subject};
@@ -96,6 +97,24 @@ impl Answer {
             .to_owned();
         let status = Status { code: 500, reason: "InternalError", message };
         Self { outcome: Outcome::Denied, status: Some(status), ..Self::allowed() }
+    }
+
+    /// Refused, for nobody knows where it keeps its pods.
+    pub(super) fn unknown_kind(of: &GroupName<'_>) -> Self {
+        let group = if of.group.is_empty() { "v1" } else { &of.group };
+        let kind = &*of.kind;
+        let message = format!(
+            "countersign does not know where {group}/{kind} keeps its pod template; remove it from \
+             the webhook's rules, or start countersign with --custom-kind {group}/{kind}=PATH"
+        );
+        Self::forbidden("UnknownKind", message)
+    }
+
+    /// Nothing runs without a pod spec; a custom kind's path that leads nowhere should be noticed.
+    pub(super) fn no_template(configured: Option<&str>) -> Self {
+        let warning =
+            |path| format!("countersign found no pod template at {path}: nothing to verify");
+        configured.map_or_else(Self::allowed, |path| Self::warned(vec![warning(path)]))
     }
 
     /// The validating webhook's answer.
