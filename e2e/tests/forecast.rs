@@ -169,7 +169,7 @@ fn who_looks_at_a_source_sees_what_expires_and_nothing_is_written_twice() -> Out
     let has_event = |text: &String| text.contains("Warning  ExpiresSoon");
     eventually("an event", describe, has_event)?;
     let metric = format!(
-        "countersign_metadata_expiry_timestamp_seconds{{source=\"{SOURCE}\",role=\"targets\"}} {}",
+        "countersign_metadata_expiry_timestamp_seconds{{source=\"{SOURCE}\",role=\"targets\",updates=\"ok\"}} {}",
         soon.as_second()
     );
     let metrics = countersign.probe("/metrics")?;
