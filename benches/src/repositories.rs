@@ -38,7 +38,7 @@ const SETTLE: Duration = Duration::from_secs(12);
 /// is how it always is.
 const CATCH_UP: Duration = Duration::from_secs(1);
 
-const REFRESHES: &str = "countersign_metadata_updates_total{outcome=\"unchanged\"}";
+const REFRESHES: &str = "countersign_metadata_update_duration_seconds_count{outcome=\"unchanged\"}";
 
 const ROUNDS: usize = 11;
 
