@@ -163,12 +163,15 @@ fn a_policy_may_come_before_its_source_and_what_the_source_names_is_followed() -
     verdict.admitted()?;
     assert_eq!(pinned, format!("{image}@{}", signed.digest));
 
-    // Another authority's certificate: the source's server is not trusted any more.
+    // Another authority's certificate: the source's server is not asked any more. What it served
+    // before was signed under the pin, and answers for as long as in any outage.
     let other = Authority::new(&lab.folder("other-pki"))?;
     config_map(&other.pem())?;
-    denied(&countersign, "default", &signed.by_digest(), "SourceUnavailable")?;
+    let new = Countersign::start(&lab.folder("new"), &lab.authority, &config)?;
+    denied(&new, "default", &signed.by_digest(), "SourceUnavailable")?;
+    countersign.pod(&signed.by_digest())?.0.admitted()?;
     config_map(&lab.authority.pem())?;
-    admitted(&countersign, "default", &signed.by_digest())?;
+    admitted(&new, "default", &signed.by_digest())?;
 
     let credentials = credentials_of(&installation, &countersign, &signed.by_digest());
     installation.api_server().kubectl(&["delete", "tp,tsrc", "--all"])?.success()?;
