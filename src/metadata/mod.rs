@@ -169,7 +169,7 @@ impl Repositories {
             let update = self.shared.begun_or_joined(live, namespace);
             let flown = match self.without_update(live) {
                 None => update.await?,
-                Some(_) => match timeout(self.shared.patience(live), update).await {
+                Some(older) => match timeout(self.shared.patience(live, &older), update).await {
                     Ok(flown) => flown?,
                     Err(_) => return self.shared.excused(live),
                 },

@@ -102,12 +102,12 @@ impl Shared {
         self.without_update(live).unwrap_or(Err(Unavailable::DeadlineExceeded.into()))
     }
 
-    /// How long a review waits for the refresh of a set that could answer without it: not at all
-    /// where the source fails, for as long as the background may leave it alone.
-    pub(super) fn patience(&self, live: &Live) -> Duration {
+    /// How long a review waits for the refresh of a set at hand, of which it would have this: not at
+    /// all for what answers where the source fails, for as long as the background may leave it alone.
+    pub(super) fn patience<T>(&self, live: &Live, older: &Result<T, Refusal>) -> Duration {
         let fails = |since: Instant| since.elapsed() < LONGEST_BACK_OFF + UPDATE_TIMEOUT;
         let fails = self.outages.get(&live.source.fingerprint).is_some_and(fails);
-        if fails { Duration::ZERO } else { PATIENCE }
+        if fails && older.is_ok() { Duration::ZERO } else { PATIENCE }
     }
 
     /// The next update that a namespace's turn at the host comes to: one of its own, or the one
