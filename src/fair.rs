@@ -150,9 +150,7 @@ impl<K: Clone + Eq + Hash> Place<K> {
         self.count += if grown { count } else { 0 };
         grown
     }
-}
 
-impl<K: Clone + Eq + Hash> Place<K> {
     /// How many these are.
     pub(crate) fn count(&self) -> usize {
         self.count

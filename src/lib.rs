@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+mod expiry;
 mod fair;
 mod files;
 mod gate;

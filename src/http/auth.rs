@@ -6,7 +6,6 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method};
-use moka::Expiry;
 use moka::sync::Cache;
 use serde::Deserialize;
 use url::{Host, Url};
@@ -16,6 +15,7 @@ use super::challenge::{Challenge, challenges};
 use super::error::shown;
 use super::exchange::{Exchange, Transport};
 use super::{Ask, Basic, EndpointConfig, EndpointError, FetchError, success};
+use crate::expiry::After;
 
 /// Largest answer of a token server read, in bytes: it may hold a token under both names, and others
 /// that are of no use here.
@@ -54,30 +54,6 @@ struct Known {
     lifetime: Duration,
 }
 
-/// Lets authorizations leave when they are not to be used any more.
-struct KnownExpiry;
-
-impl Expiry<String, Known> for KnownExpiry {
-    fn expire_after_create(
-        &self,
-        _: &String,
-        known: &Known,
-        _: std::time::Instant,
-    ) -> Option<Duration> {
-        Some(known.lifetime)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &String,
-        known: &Known,
-        _: std::time::Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(known.lifetime)
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct TokenHost {
     host: Host,
@@ -103,7 +79,8 @@ impl Authorizer {
                 let bytes = ENTRY_BYTES + scope.len() + known.authorization.len();
                 u32::try_from(bytes).unwrap_or(u32::MAX)
             })
-            .expire_after(KnownExpiry)
+            // None is used any more when it ends.
+            .expire_after(After(|known: &Known| known.lifetime))
             .build();
         Ok(Self {
             base: config.base.clone(),

@@ -121,7 +121,7 @@ impl Repositories {
         clock: Arc<Clock>,
         measures: Measures,
     ) -> Self {
-        let weight = |_: &SetKey, set: &Arc<Set>| set.weight();
+        let weight = |_: &SetKey, set: &Arc<Set>| set::footprint(&set.repository);
         let shared = Shared {
             sets: Cache::builder().max_capacity(bytes).weigher(weight).build(),
             answers: answers(),

@@ -105,11 +105,6 @@ impl Set {
         }
     }
 
-    /// The memory that it takes, roughly, in bytes.
-    pub(super) fn weight(&self) -> u32 {
-        footprint(&self.repository)
-    }
-
     pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.complete)
     }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use countersign_verify::image::Reference;
 use countersign_verify::outcome::Unavailable;
-use moka::Expiry;
 use moka::sync::Cache;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span};
 
 use super::unavailable;
+use crate::expiry::After;
 use crate::gate::Gate;
 use crate::http::Basic;
 use crate::singleflight::SingleFlight;
@@ -72,7 +72,7 @@ impl<T: Clone + Send + Sync + 'static> Answers<T> {
                 let answer = answer.as_ref().map_or_else(refusal_bytes, length);
                 u32::try_from(ENTRY_BYTES + question.bytes() + answer).unwrap_or(u32::MAX)
             })
-            .expire_after(expiry)
+            .expire_after(After(move |answer: &Result<T, Unavailable>| expiry.of(answer)))
             .build();
         let (waiting, asking) = (SingleFlight::default(), SingleFlight::default());
         Self { known, gate: Arc::clone(gate), waiting, asking, span }
@@ -150,29 +150,8 @@ pub(super) struct AnswerExpiry {
 }
 
 impl AnswerExpiry {
-    fn of<T>(&self, answer: &Result<T, Unavailable>) -> Option<Duration> {
-        Some(if answer.is_ok() { self.good } else { self.refused })
-    }
-}
-
-impl<T> Expiry<Question, Result<T, Unavailable>> for AnswerExpiry {
-    fn expire_after_create(
-        &self,
-        _: &Question,
-        answer: &Result<T, Unavailable>,
-        _: std::time::Instant,
-    ) -> Option<Duration> {
-        self.of(answer)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &Question,
-        answer: &Result<T, Unavailable>,
-        _: std::time::Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        self.of(answer)
+    fn of<T>(&self, answer: &Result<T, Unavailable>) -> Duration {
+        if answer.is_ok() { self.good } else { self.refused }
     }
 }
 

@@ -67,24 +67,44 @@ enum Kind {
     Manifest,
 }
 
+/// A manifest, and what it takes to ask for it.
+struct Wanted {
+    path: String,
+    scope: String,
+    accept: String,
+}
+
+impl Wanted {
+    /// That of this tag or digest.
+    fn new(image: &Reference, reference: impl fmt::Display) -> Self {
+        let repository = image.repository();
+        Self {
+            path: format!("/v2/{repository}/manifests/{reference}"),
+            scope: format!("repository:{repository}:pull"),
+            accept: [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", "),
+        }
+    }
+
+    fn ask(&self, deadline: Instant) -> Ask<'_> {
+        Ask {
+            accept: Some(&self.accept),
+            scope: Some(&self.scope),
+            max_bytes: MANIFEST_BYTES,
+            room: None,
+            deadline,
+        }
+    }
+}
+
 /// Asks what the image's tag stands for: by HEAD where its answer is enough, otherwise by GET.
 pub(super) async fn resolve(
     endpoint: &Endpoint,
     image: &Reference,
     deadline: Instant,
 ) -> Result<Resolved, ManifestError> {
-    let repository = image.repository();
-    let path = format!("/v2/{repository}/manifests/{}", image.tag().unwrap_or("latest"));
-    let scope = format!("repository:{repository}:pull");
-    let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ");
-    let ask = Ask {
-        accept: Some(&accept),
-        scope: Some(&scope),
-        max_bytes: MANIFEST_BYTES,
-        room: None,
-        deadline,
-    };
-    match endpoint.head(&path, &ask).await {
+    let wanted = Wanted::new(image, image.tag().unwrap_or("latest"));
+    let ask = wanted.ask(deadline);
+    match endpoint.head(&wanted.path, &ask).await {
         Ok(answer) => {
             if let Some(resolved) = from_head(&answer.headers)? {
                 return Ok(resolved);
@@ -94,7 +114,7 @@ pub(super) async fn resolve(
         Err(FetchError::NotFound | FetchError::Status(400 | 405 | 406 | 415 | 501)) => {}
         Err(error) => return Err(error.into()),
     }
-    let answer = endpoint.get(&path, &ask).await?;
+    let answer = endpoint.get(&wanted.path, &ask).await?;
     from_body(&answer.headers, &answer.body)
 }
 
@@ -105,18 +125,8 @@ pub(super) async fn fetch(
     deadline: Instant,
 ) -> Result<Bytes, ManifestError> {
     let digest = image.digest().ok_or(ManifestError::NoDigest)?;
-    let repository = image.repository();
-    let path = format!("/v2/{repository}/manifests/{digest}");
-    let scope = format!("repository:{repository}:pull");
-    let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ");
-    let ask = Ask {
-        accept: Some(&accept),
-        scope: Some(&scope),
-        max_bytes: MANIFEST_BYTES,
-        room: None,
-        deadline,
-    };
-    let body = endpoint.get(&path, &ask).await?.body;
+    let wanted = Wanted::new(image, digest);
+    let body = endpoint.get(&wanted.path, &wanted.ask(deadline)).await?.body;
     if digest.verifies(&body) { Ok(body) } else { Err(ManifestError::Another) }
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Api;
-use moka::Expiry;
 use moka::sync::Cache;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use crate::expiry::After;
 use crate::fair::Places;
 use crate::singleflight::SingleFlight;
 
@@ -63,7 +63,7 @@ impl<T: Send + Sync + 'static> Reads<T> {
         let kept = Cache::builder()
             .max_capacity(BYTES)
             .weigher(|_, (_, bytes): &Kept<T>| *bytes)
-            .expire_after(Remembered)
+            .expire_after(After(|(told, _): &Kept<T>| lasts(told)))
             .build();
         Self { kind, places, kept, flights: SingleFlight::default() }
     }
@@ -144,26 +144,7 @@ fn why(error: &kube::Error) -> String {
     }
 }
 
-/// Lets what is not there, or could not be read, be forgotten sooner.
-struct Remembered;
-
-impl<T> Expiry<Key, Kept<T>> for Remembered {
-    fn expire_after_create(
-        &self,
-        _: &Key,
-        (told, _): &Kept<T>,
-        _: std::time::Instant,
-    ) -> Option<Duration> {
-        Some(if matches!(told, Ok(Some(_))) { REMEMBERED } else { REFUSED })
-    }
-
-    fn expire_after_update(
-        &self,
-        key: &Key,
-        kept: &Kept<T>,
-        now: std::time::Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        self.expire_after_create(key, kept, now)
-    }
+/// What is not there, or could not be read, is forgotten sooner.
+fn lasts<T>(told: &Told<T>) -> Duration {
+    if matches!(told, Ok(Some(_))) { REMEMBERED } else { REFUSED }
 }

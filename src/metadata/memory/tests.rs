@@ -1,10 +1,10 @@
 //! Locks that another process holds, and what a store lets fall.
 
-use countersign_verify::notary::{Floor, RootFloor};
-
 use std::fs::{self, File};
 use std::sync::mpsc;
 use std::time::Duration;
+
+use countersign_verify::notary::{Floor, RootFloor};
 
 use super::local::TRIAL;
 use super::*;
