@@ -4,121 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::api::{Connection, Source, SourceKind};
-use countersign::clock::Clock;
-use countersign::metadata::{Live, MemoryStore, Repositories, Repository, Want};
+use countersign::metadata::MemoryStore;
 use countersign_verify::limits;
 use countersign_verify::outcome::{Denial, Refusal};
-use countersign_verify::tuf::InitialRoot;
 use serde_json::json;
-use tokio::time::Instant;
 use url::Url;
 
 use super::*;
-use crate::builder::{Files, hex, path, sha256};
+use crate::builder::Files;
 use crate::server::{Manner, named};
-use crate::shell::{Question, code, find, tags};
+use crate::shell::{find, tags};
 use crate::updates::updates;
-
-pub(crate) const MINUTE: Duration = Duration::from_secs(60);
-
-fn source(urls: Vec<Url>, initial: InitialRoot, refresh_after: Duration) -> Source {
-    let kind = SourceKind::Tuf {
-        mirrors: urls,
-        initial: Some(initial),
-        max_delegations: limits::DELEGATIONS,
-    };
-    Source {
-        name: "tuf".to_owned(),
-        fingerprint: [0; 32],
-        kind,
-        connection: Connection::default(),
-        refresh_after,
-        refuse_after: refresh_after.max(MINUTE) * 60,
-    }
-}
-
-pub(crate) struct World {
-    pub(crate) repositories: Repositories,
-    pub(crate) source: Arc<Source>,
-}
-
-impl World {
-    pub(crate) fn new(urls: Vec<Url>, files: &Files, refresh_after: Duration) -> Self {
-        Self::remembering(MemoryStore::in_process(), urls, files, refresh_after)
-    }
-
-    pub(crate) fn remembering(
-        memory: MemoryStore,
-        urls: Vec<Url>,
-        files: &Files,
-        refresh_after: Duration,
-    ) -> Self {
-        let clock = Arc::new(Clock::reading(now));
-        let source = Arc::new(source(urls, files.initial(), refresh_after));
-        Self { repositories: Repositories::new(memory, clock), source }
-    }
-
-    /// A review's way to the metadata for a tag.
-    pub(crate) async fn ask(&self, tag: &str) -> Result<Arc<Repository>, Refusal> {
-        let live = self.live(&tags(tag));
-        match self.repositories.current(&live) {
-            Some(current) => Ok(current),
-            None => self.repositories.update(&live, "payments").await,
-        }
-    }
-
-    pub(crate) fn live(&self, question: &Question) -> Live {
-        let Question { lookup, reference } = question.clone();
-        Live::tuf(Arc::clone(&self.source), vec![Want { lookup, reference }])
-    }
-
-    /// Whether a tag is signed for a word's manifest.
-    pub(crate) async fn code(&self, tag: &str, word: &str) -> &'static str {
-        match self.ask(tag).await {
-            Ok(repository) => code(&find(repository.tuf().expect("of TUF"), &tags(tag), word)),
-            Err(refusal) => refusal.code(),
-        }
-    }
-}
-
-pub(crate) fn signing() -> Repo {
-    Repo::signing(&[("1.4", "new")])
-}
-
-/// Every role of the next version.
-pub(crate) fn newer(repo: &mut Repo, version: u64) {
-    for role in ["timestamp", "snapshot", "targets"] {
-        repo.set(role, "version", json!(version));
-    }
-}
-
-/// Sixteen bins, by the first digit of a name's hash, each with what it signs.
-pub(crate) fn bins(targets: &[(&str, &str)]) -> Repo {
-    let mut repo = Repo::new();
-    let key = signer::Signer::default();
-    for digit in "0123456789abcdef".chars() {
-        let role = format!("bin-{digit}");
-        let rule = json!({"path_hash_prefixes": [digit.to_string()]});
-        repo.delegate("targets", &role, rule, std::slice::from_ref(&key), 1);
-        let own: Vec<(&str, &str)> =
-            targets.iter().copied().filter(|(tag, _)| bin(tag) == role).collect();
-        repo.set_role(&role, &own, std::slice::from_ref(&key));
-    }
-    repo
-}
-
-/// The bin of a tag.
-pub(crate) fn bin(tag: &str) -> String {
-    format!("bin-{}", &hex(&sha256(path(tag).as_bytes()))[..1])
-}
-
-/// Two tags of different bins.
-pub(crate) fn two_tags() -> (&'static str, &'static str) {
-    let tags = ["a", "b", "c", "d", "e", "f"];
-    let other = tags.into_iter().find(|tag| bin(tag) != bin("a")).expect("sixteen bins");
-    ("a", other)
-}
+use crate::world::{MINUTE, World, bin, bins, newer, signing, two_tags};
 
 #[tokio::test]
 async fn an_unchanged_repository_costs_two_requests() {
@@ -243,96 +140,6 @@ fn write(folder: &std::path::Path, files: &Files) {
     for (name, bytes) in named(files) {
         std::fs::write(folder.join(name), bytes).expect("written");
     }
-}
-
-#[tokio::test]
-async fn t6_the_next_mirror_is_asked_where_one_is_down_lies_or_has_less() {
-    let mut repo = signing();
-    let old = repo.seal();
-    repo.rotate();
-    newer(&mut repo, 2);
-    let files = repo.seal();
-    let good = Server::with(&files).await;
-    for manner in [Manner::Page, Manner::Status(500), Manner::Status(404), Manner::Status(403)] {
-        let bad = Server::with(&files).await;
-        bad.answers(manner);
-        let world = World::new(vec![bad.url(), good.url()], &files, Duration::ZERO);
-        assert_eq!(world.code("1.4", "new").await, "ok", "{manner:?}");
-        bad.asked();
-        assert_eq!(world.code("1.4", "new").await, "ok", "{manner:?}");
-        assert_eq!(bad.asked(), [""; 0], "the one that served is asked first");
-    }
-    // Files of another repository, and a timestamp that nobody trusted has signed.
-    let mut unsigned = signing();
-    unsigned.timestamp.signers = vec![signer::Signer::default()];
-    let mut half = files.clone();
-    half.roles.insert("targets".to_owned(), signing().seal().roles["targets"].clone());
-    for lies in [signing().seal(), unsigned.seal(), half] {
-        let bad = Server::with(&lies).await;
-        let world = World::new(vec![bad.url(), good.url()], &files, MINUTE);
-        assert_eq!(world.code("1.4", "new").await, "ok");
-    }
-    // One that is behind what was seen.
-    let behind = Server::with(&files).await;
-    let world = World::new(vec![behind.url(), good.url()], &files, Duration::ZERO);
-    assert_eq!(world.code("1.4", "new").await, "ok");
-    behind.serve(&old);
-    behind.asked();
-    assert_eq!(world.code("1.4", "new").await, "ok");
-    assert!(!behind.asked().is_empty());
-    assert_eq!(updates(&world.repositories)[2], 0);
-}
-
-#[tokio::test]
-async fn t6_a_bin_that_a_mirror_forges_is_had_from_the_next() {
-    let files = bins(&[("a", "new")]).seal();
-    let mut forged = files.clone();
-    forged.roles.insert(bin("a"), bins(&[("a", "evil")]).seal().roles[&bin("a")].clone());
-    let (bad, good) = (Server::with(&forged).await, Server::with(&files).await);
-    let world = World::new(vec![bad.url(), good.url()], &files, MINUTE);
-    assert_eq!(world.code("a", "new").await, "ok");
-    let alone = World::new(vec![bad.url()], &files, MINUTE);
-    assert_eq!(alone.code("a", "new").await, "MalformedMetadata");
-    assert_eq!(alone.code("a", "evil").await, "MalformedMetadata");
-}
-
-#[tokio::test]
-async fn t6_what_is_bad_everywhere_does_not_hide_what_one_mirror_has() {
-    let (one, other) = two_tags();
-    let mut repo = bins(&[(one, "new"), (other, "old")]);
-    // Signed by nobody who may.
-    repo.roles.get_mut(&bin(one)).expect("a bin").signers = vec![signer::Signer::default()];
-    let files = repo.seal();
-    let mut forged = files.clone();
-    forged.roles.insert(bin(other), bins(&[]).seal().roles[&bin(other)].clone());
-    let (bad, good) = (Server::with(&forged).await, Server::with(&files).await);
-    let world = World::new(vec![bad.url(), good.url()], &files, MINUTE);
-    assert_eq!(world.code(one, "new").await, "ThresholdNotMet");
-    assert_eq!(world.code(other, "old").await, "ok");
-}
-
-#[tokio::test]
-async fn t6_t9_a_mirror_that_hangs_or_drips_leaves_the_next_its_time() {
-    let files = signing().seal();
-    for manner in [Manner::Silent, Manner::Slow] {
-        let (bad, good) = (Server::with(&files).await, Server::with(&files).await);
-        bad.answers(manner);
-        let world = World::new(vec![bad.url(), good.url()], &files, MINUTE);
-        let begun = Instant::now();
-        assert_eq!(world.code("1.4", "new").await, "ok", "{manner:?}");
-        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-    }
-}
-
-#[tokio::test]
-async fn t9_slow_servers_alone_are_cut_at_the_deadline() {
-    let files = signing().seal();
-    let server = Server::with(&files).await;
-    server.answers(Manner::Slow);
-    let world = World::new(vec![server.url()], &files, MINUTE);
-    let begun = Instant::now();
-    assert_eq!(world.code("1.4", "new").await, "SourceUnavailable");
-    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

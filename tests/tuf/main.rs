@@ -17,8 +17,10 @@ mod compile;
 mod documentation;
 mod drive;
 mod live;
+mod mirrors;
 mod server;
 mod shared;
+mod world;
 
 use builder::{Repo, now};
 use server::Server;

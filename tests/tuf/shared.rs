@@ -15,10 +15,10 @@ use serde_json::json;
 
 use super::*;
 use crate::builder::{Files, path};
-use crate::live::{MINUTE, World, bin, bins, newer, signing, two_tags};
 use crate::server::Manner;
 use crate::shell::tags;
 use crate::signer::Signer;
+use crate::world::{MINUTE, World, bin, bins, newer, signing, two_tags};
 
 #[tokio::test]
 async fn what_another_replica_verified_does_not_refuse_what_is_loaded_now() {

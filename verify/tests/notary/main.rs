@@ -9,9 +9,11 @@ mod long;
 mod signer;
 
 mod certificates;
+mod confirmed;
 mod delegations;
 mod every_byte;
 mod keys;
+mod listed;
 mod lookup_docker;
 mod lookup_required;
 mod memory;
