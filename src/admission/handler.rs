@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::http::{Request as HttpRequest, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use countersign_verify::outcome::{Effect, Unavailable};
+use countersign_verify::outcome::Unavailable;
 use futures_util::{FutureExt, poll};
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -28,7 +28,7 @@ use super::span;
 use super::wire::{Object, Operation};
 use super::workload::{self, Item, Kinds, Place};
 use crate::cluster::Latest;
-use crate::cluster::events::{Events, Refusal};
+use crate::cluster::events::Events;
 use crate::fair::{self, Places};
 use crate::review::{self, ImageUse, Puller, Review, Subject};
 use crate::server::Peer;
@@ -359,26 +359,8 @@ impl<D: Decide> Admission<D> {
         if silent || request.dry_run {
             return;
         }
-        events.tell(|| {
-            let owner = owner::controller(body)?;
-            let text = answer.text();
-            let subject = subject(review).unwrap_or_else(|| text.clone());
-            Refusal::new(&request.namespace, owner, answer.code, &subject, &text)
-        });
+        events.tell(|| owner::told(request, review, answer, body));
     }
-}
-
-/// Which images are refused or warned of, and by which policies; `None` where it is about no image.
-fn subject(review: &Review) -> Option<String> {
-    let told = review.images.iter().filter(|image| image.decision.effect() != Effect::Allow);
-    let lines = told.map(|image| {
-        let refused = image.decision.verdicts.iter().filter(|verdict| verdict.refusal().is_some());
-        let policies: Vec<&str> = refused.map(|it| it.policy.as_deref().unwrap_or("-")).collect();
-        let usage = &image.usage;
-        format!("{} {} {}", usage.path, usage.image, policies.join(" "))
-    });
-    let lines: Vec<String> = lines.collect();
-    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// An error that quotes the request must not fill the log, nor the answer.

@@ -1,12 +1,16 @@
-//! Whom a refused object belongs to. Only read once something was refused.
+//! Whom a refused object belongs to, and what they are told. Only read once something was refused.
 
 use std::fmt;
 
+use countersign_verify::outcome::Effect;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
+use super::read;
+use super::respond::Answer;
 use super::wire::Text;
-use crate::cluster::events::Owner;
+use crate::cluster::events::{Owner, Refusal};
+use crate::review;
 
 #[derive(Deserialize)]
 struct Review<'a> {
@@ -81,9 +85,36 @@ impl<'de: 'a, 'a> Deserialize<'de> for Controller<'a> {
     }
 }
 
+/// What the owner that manages the object of this AdmissionReview is told of the answer; `None`
+/// where none does.
+pub(super) fn told(
+    request: &read::Request<'_>,
+    review: &review::Review,
+    answer: &Answer,
+    body: &[u8],
+) -> Option<Refusal> {
+    let owner = controller(body)?;
+    let text = answer.text();
+    let subject = subject(review).unwrap_or_else(|| text.clone());
+    Refusal::new(&request.namespace, owner, answer.code, &subject, &text)
+}
+
+/// Which images are refused or warned of, and by which policies; `None` where it is about no image.
+fn subject(review: &review::Review) -> Option<String> {
+    let told = review.images.iter().filter(|image| image.decision.effect() != Effect::Allow);
+    let lines = told.map(|image| {
+        let refused = image.decision.verdicts.iter().filter(|verdict| verdict.refusal().is_some());
+        let policies: Vec<&str> = refused.map(|it| it.policy.as_deref().unwrap_or("-")).collect();
+        let usage = &image.usage;
+        format!("{} {} {}", usage.path, usage.image, policies.join(" "))
+    });
+    let lines: Vec<String> = lines.collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
 /// The owner that manages the object of this AdmissionReview. `None` where none does, and where it
 /// cannot be read.
-pub(super) fn controller(body: &[u8]) -> Option<Owner> {
+fn controller(body: &[u8]) -> Option<Owner> {
     let review: Review<'_> = serde_json::from_slice(body).ok()?;
     let Reference { api_version, kind, name, uid, .. } = review.request.object.metadata.owners.0?;
     Owner::checked(&api_version, &kind, &name, &uid)
