@@ -1,6 +1,8 @@
 //! Answers challenges: bearer tokens and Basic credentials.
 
 use std::fmt;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -33,20 +35,29 @@ const MAX_LIFETIME: u64 = 3600;
 /// A token is not used in its last seconds: it could end on the way.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Memory for one endpoint's authorizations, in bytes: those of 1,000 scopes, at the three KiB of
-/// Docker Hub's tokens, and of 250 at the longest.
-const KNOWN_BYTES: u64 = 4 << 20;
+/// Memory for the authorizations of all endpoints, in bytes: those of 5,000 scopes, at the three KiB
+/// of Docker Hub's tokens, and of 1,000 at the longest.
+const KNOWN_BYTES: u64 = 16 << 20;
 
 /// What an authorization and its place in the memory take beside their texts, in bytes.
 const ENTRY_BYTES: usize = 256;
 
-/// One endpoint's credentials, where they may go, and the authorizations they got.
+/// Of the whole process: there are many endpoints, and a server chooses how long its tokens are.
+static KNOWN: LazyLock<Authorizations> = LazyLock::new(Authorizations::new);
+
+/// No two endpoints share an authorization.
+static ENDPOINTS: AtomicU64 = AtomicU64::new(0);
+
+/// One endpoint's credentials, and where they may go.
 pub(super) struct Authorizer {
     base: Url,
     basic: Option<HeaderValue>,
     token_hosts: Vec<TokenHost>,
-    known: Cache<String, Known>,
+    endpoint: u64,
 }
+
+/// The authorizations that endpoints got, by their numbers and by scope.
+struct Authorizations(Cache<(u64, String), Known>);
 
 #[derive(Clone)]
 struct Known {
@@ -70,23 +81,29 @@ struct TokenAnswer {
     expires_in: Option<serde_json::Value>,
 }
 
-impl Authorizer {
-    pub(super) fn new(config: &EndpointConfig) -> Result<Self, EndpointError> {
-        let hosts = config.token_hosts.iter().map(|entry| TokenHost::parse(entry));
+impl Authorizations {
+    fn new() -> Self {
         let known = Cache::builder()
             .max_capacity(KNOWN_BYTES)
-            .weigher(|scope: &String, known: &Known| {
+            .weigher(|(_, scope): &(u64, String), known: &Known| {
                 let bytes = ENTRY_BYTES + scope.len() + known.authorization.len();
                 u32::try_from(bytes).unwrap_or(u32::MAX)
             })
             // None is used any more when it ends.
             .expire_after(After(|known: &Known| known.lifetime))
             .build();
+        Self(known)
+    }
+}
+
+impl Authorizer {
+    pub(super) fn new(config: &EndpointConfig) -> Result<Self, EndpointError> {
+        let hosts = config.token_hosts.iter().map(|entry| TokenHost::parse(entry));
         Ok(Self {
             base: config.base.clone(),
             basic: config.credentials.as_ref().map(basic_header).transpose()?,
             token_hosts: hosts.collect::<Result<_, _>>()?,
-            known,
+            endpoint: ENDPOINTS.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -97,12 +114,16 @@ impl Authorizer {
 
     /// The authorization that served this scope last, while it lasts.
     pub(super) fn remembered(&self, scope: Option<&str>) -> Option<HeaderValue> {
-        self.known.get(scope.unwrap_or_default()).map(|known| known.authorization)
+        KNOWN.0.get(&self.key(scope)).map(|known| known.authorization)
     }
 
     /// Forgets it: the server refused it.
     pub(super) fn forget(&self, scope: Option<&str>) {
-        self.known.invalidate(scope.unwrap_or_default());
+        KNOWN.0.invalidate(&self.key(scope));
+    }
+
+    fn key(&self, scope: Option<&str>) -> (u64, String) {
+        (self.endpoint, scope.unwrap_or_default().to_owned())
     }
 
     /// An authorization for the server that sent `headers` with a 401.
@@ -121,9 +142,9 @@ impl Authorizer {
         } else {
             return Err(FetchError::Unauthorized);
         };
-        let scope = ask.scope.unwrap_or_default().to_owned();
         let lifetime = lifetime.saturating_sub(MARGIN);
-        self.known.insert(scope, Known { authorization: authorization.clone(), lifetime });
+        let known = Known { authorization: authorization.clone(), lifetime };
+        KNOWN.0.insert(self.key(ask.scope), known);
         Ok(authorization)
     }
 
@@ -243,4 +264,23 @@ fn secret_header(text: &str) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_str(text).ok()?;
     header.set_sensitive(true);
     Some(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o8_the_authorizations_of_all_endpoints_are_bounded_in_bytes() {
+        let known = Authorizations::new();
+        let lifetime = Duration::from_secs(MAX_LIFETIME);
+        let authorization = HeaderValue::from_str(&"t".repeat(TOKEN_BYTES)).expect("a token");
+        for number in 0..2_500 {
+            let key = (number % 100, format!("repository:{number}:pull"));
+            known.0.insert(key, Known { authorization: authorization.clone(), lifetime });
+        }
+        known.0.run_pending_tasks();
+        let kept = known.0.entry_count();
+        assert!(0 < kept && kept <= KNOWN_BYTES / TOKEN_BYTES as u64, "{kept}");
+    }
 }

@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
 use super::Resolved;
-use crate::http::{Ask, Endpoint, FetchError};
+use crate::http::{Ask, Endpoint, FetchError, Room};
 
 /// Largest manifest read, in bytes. Source: the distribution specification asks registries to
 /// take manifests of 4 MiB.
@@ -85,12 +85,12 @@ impl Wanted {
         }
     }
 
-    fn ask(&self, deadline: Instant) -> Ask<'_> {
+    fn ask<'a>(&'a self, room: &'a Room, deadline: Instant) -> Ask<'a> {
         Ask {
             accept: Some(&self.accept),
             scope: Some(&self.scope),
             max_bytes: MANIFEST_BYTES,
-            room: None,
+            room: Some(room),
             deadline,
         }
     }
@@ -100,10 +100,11 @@ impl Wanted {
 pub(super) async fn resolve(
     endpoint: &Endpoint,
     image: &Reference,
+    room: &Room,
     deadline: Instant,
 ) -> Result<Resolved, ManifestError> {
     let wanted = Wanted::new(image, image.tag().unwrap_or("latest"));
-    let ask = wanted.ask(deadline);
+    let ask = wanted.ask(room, deadline);
     match endpoint.head(&wanted.path, &ask).await {
         Ok(answer) => {
             if let Some(resolved) = from_head(&answer.headers)? {
@@ -122,11 +123,12 @@ pub(super) async fn resolve(
 pub(super) async fn fetch(
     endpoint: &Endpoint,
     image: &Reference,
+    room: &Room,
     deadline: Instant,
 ) -> Result<Bytes, ManifestError> {
     let digest = image.digest().ok_or(ManifestError::NoDigest)?;
     let wanted = Wanted::new(image, digest);
-    let body = endpoint.get(&wanted.path, &wanted.ask(deadline)).await?.body;
+    let body = endpoint.get(&wanted.path, &wanted.ask(room, deadline)).await?.body;
     if digest.verifies(&body) { Ok(body) } else { Err(ManifestError::Another) }
 }
 

@@ -23,12 +23,14 @@ use tokio::time::Instant;
 use tracing::Span;
 use url::Url;
 
+use crate::fair::Places;
 use crate::gate::{Bounds, Gate};
-use crate::http::{Basic, Endpoint, EndpointConfig};
+use crate::http::{Basic, Endpoint, EndpointConfig, FetchError, Room};
 use crate::telemetry::{Cached, Measures, SPANS, Server};
 use answers::{AnswerExpiry, Answers, Question};
 pub(crate) use credentials::{DockerAuth, DockerConfig};
 use credentials::{DockerConfigs, read_bounded};
+use manifest::ManifestError;
 
 /// Memory for the digests of tags and for refusals, in bytes: 10,000 of them with credentials of
 /// a kilobyte.
@@ -52,6 +54,13 @@ const ENDPOINT_IDLE: Duration = Duration::from_secs(600);
 /// turns and 1024 of the places: a thousand tags that nobody asked for before take 1.6 s where an
 /// answer takes 50 ms.
 const QUESTIONS: Bounds = Bounds { running: 128, entered: 4096 };
+
+/// Bytes of a manifest that each question may hold whatever the others do: hardly one has more.
+const OWN_BYTES: usize = 64 << 10;
+
+/// Bytes beyond that which all questions hold at a time; a registry alone gets half of them, which
+/// is eight manifests of 4 MiB.
+const SHARED_BYTES: usize = 64 << 20;
 
 /// How to reach registries.
 #[derive(Debug, Clone)]
@@ -106,6 +115,8 @@ struct Inner {
     endpoints: Cache<EndpointKey, Endpoint>,
     tags: Arc<Answers<Resolved>>,
     manifests: Arc<Answers<Bytes>>,
+    /// Of manifests that are being read.
+    bytes: Arc<Places<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -140,6 +151,7 @@ impl Registry {
                 Bytes::len,
                 fetching,
             )),
+            bytes: Places::new(SHARED_BYTES),
             config,
         };
         Self { inner: Arc::new(inner) }
@@ -198,8 +210,9 @@ impl Registry {
             let inner = Arc::clone(&self.inner);
             let ask = move |question: Question, deadline| async move {
                 let endpoint = inner.endpoint_for(&question).await?;
-                let fetched = manifest::fetch(&endpoint, &question.image, deadline).await;
-                fetched.map_err(|cause| unavailable(question.image.registry(), &cause))
+                let room = inner.room(&question);
+                let fetched = manifest::fetch(&endpoint, &question.image, &room, deadline).await;
+                fetched.map_err(|cause| not_had(&question, &cause))
             };
             self.inner.manifests.answer(question, namespace, deadline, ask).await
         };
@@ -233,8 +246,9 @@ impl Registry {
         let inner = Arc::clone(&self.inner);
         let ask = move |question: Question, deadline| async move {
             let endpoint = inner.endpoint_for(&question).await?;
-            let resolved = manifest::resolve(&endpoint, &question.image, deadline).await;
-            resolved.map_err(|cause| unavailable(question.image.registry(), &cause))
+            let room = inner.room(&question);
+            let resolved = manifest::resolve(&endpoint, &question.image, &room, deadline).await;
+            resolved.map_err(|cause| not_had(&question, &cause))
         };
         self.inner.tags.answer(question, namespace, deadline, ask).await
     }
@@ -262,6 +276,10 @@ impl Registry {
 }
 
 impl Inner {
+    fn room(&self, question: &Question) -> Room {
+        Room::new(OWN_BYTES, &self.bytes, question.image.registry().to_owned())
+    }
+
     async fn installations(&self, registry: &str) -> Result<Option<Basic>, Unavailable> {
         self.credentials.refresh().await;
         self.credentials.lookup(registry).transpose().map(Option::flatten)
@@ -358,6 +376,14 @@ fn check_allowed(image: &Reference, allowed: &BTreeSet<String>) -> Result<(), Un
         return Ok(());
     }
     Err(Unavailable::RegistryNotAllowed { registry: registry.to_owned() })
+}
+
+/// With no room for what a registry answers, it says nothing of the registry.
+fn not_had(question: &Question, cause: &ManifestError) -> Unavailable {
+    match cause {
+        ManifestError::Fetch(FetchError::NoRoom) => Unavailable::Overloaded,
+        cause => unavailable(question.image.registry(), cause),
+    }
 }
 
 fn unavailable(registry: &str, cause: &dyn std::fmt::Display) -> Unavailable {

@@ -94,29 +94,6 @@ async fn a_token_leaves_when_it_ends() {
 }
 
 #[tokio::test]
-async fn o8_tokens_are_bounded_in_bytes() {
-    const LENGTH: usize = 16 << 10;
-    let (tokens, requests) = (Log::default(), Log::default());
-    let answer = format!("{{\"token\":\"{}\",\"expires_in\":3600}}", "t".repeat(LENGTH));
-    let server = plain_server(scripted(&tokens, move |_, _| reply(200, &[], answer.clone()))).await;
-    let challenge = format!("Bearer realm=\"http://{server}/\"");
-    let router = scripted(&requests, move |_, seen| match &seen.authorization {
-        Some(_) => reply(200, &[], ""),
-        None => reply(401, &[("www-authenticate", &challenge)], ""),
-    });
-    let base = format!("http://{}", plain_server(router).await);
-    let endpoint = endpoint(&base, &[server.to_string()]);
-    let scopes: Vec<String> = (0..500).map(|n| format!("repository:team/{n}:pull")).collect();
-    for scope in scopes.iter().chain(&scopes) {
-        let ask = Ask { scope: Some(scope), ..ask(5000) };
-        endpoint.get("/", &ask).await.expect("authorized");
-    }
-    // Those that were still there at the second time.
-    let kept = 2 * scopes.len() - tokens.len();
-    assert!(kept > 0 && kept * LENGTH <= 4 << 20, "{kept} tokens");
-}
-
-#[tokio::test]
 async fn a_refused_token_is_renewed_once() {
     let (tokens, requests) = (Log::default(), Log::default());
     let router = scripted(&tokens, |number, _| {

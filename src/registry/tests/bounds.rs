@@ -1,10 +1,13 @@
 //! How much is asked at a time, and who of those that ask waits for whom.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::Uri;
 use futures_util::future::join_all;
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -100,9 +103,15 @@ async fn k10_tags_asked_at_one_host_and_by_one_namespace_are_bounded() {
     }
 }
 
-/// A registry that answers after a moment, and never for tags that begin with `hangs`.
+/// A registry that answers after a moment; never for tags that begin with `hangs`, and of manifests
+/// of 4 MiB for those that begin with `drips` not the last byte.
 async fn slow() -> (String, Folder) {
     let router = Router::new().fallback(async |uri: Uri| {
+        if uri.path().contains("/drips") {
+            let most = Ok::<_, Infallible>(" ".repeat((4 << 20) - 1));
+            let body = stream::once(async { most }).chain(stream::pending());
+            return reply(200, &[("content-type", OCI_MANIFEST)], Body::from_stream(body));
+        }
         match uri.path().contains("/hangs") {
             true => std::future::pending().await,
             false => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -119,6 +128,23 @@ async fn slow() -> (String, Folder) {
 fn asking(host: &str, certs: &Folder) -> Asking {
     let config = RegistryConfig { certs_dir: Some(certs.0.clone()), ..RegistryConfig::default() };
     Asking { registry: Registry::new(config), allowed: BTreeSet::from([host.to_owned()]) }
+}
+
+#[tokio::test]
+async fn o8_manifests_that_do_not_end_hold_so_many_bytes_and_others_are_read() {
+    let (host, certs) = slow().await;
+    let asking = asking(&host, &certs);
+    let tags: Vec<String> = (0..12).map(|number| format!("drips-{number}")).collect();
+    let reading = tags.iter().map(|tag| asking.ask(&host, "payments", tag));
+    let mut reading: FuturesUnordered<_> = reading.collect();
+    // Eight of 4 MiB are half of the room.
+    for _ in 0..4 {
+        assert_eq!(reading.next().await, Some(Err(Unavailable::Overloaded)));
+    }
+    tokio::select! {
+        _ = reading.next() => unreachable!("it does not end"),
+        answer = asking.ask(&host, "payments", "wanted") => drop(answer.expect("resolved")),
+    }
 }
 
 #[tokio::test]
