@@ -51,16 +51,24 @@ where
         Fut: Future<Output = V> + Send + 'static,
     {
         let (flight, start) = self.join(&key);
-        if let Some(done) = start {
-            let landing = Landing { flights: self.flights.clone(), key };
-            tokio::spawn(async move {
-                let value = work().await;
-                // Gone from the table first: who asks after the answer is out starts anew.
-                drop(landing);
-                let _ = done.send(value);
-            });
+        match start {
+            Some(done) => {
+                let landing = Landing { flights: self.flights.clone(), key };
+                tokio::spawn(async move {
+                    let value = work().await;
+                    // Gone from the table first: who asks after the answer is out starts anew.
+                    drop(landing);
+                    let _ = done.send(value);
+                });
+            }
+            // What it holds is not needed any more.
+            None => drop(work),
         }
         flight.await
+    }
+
+    fn under_way(&self, key: &K) -> Option<Flight<V>> {
+        lock(&self.flights).get(key).cloned()
     }
 
     /// The flight for `key`, and where it was not yet under way, the means to end it.
@@ -74,6 +82,75 @@ where
         flights.insert(key.clone(), flight.clone());
         (flight, Some(done))
     }
+}
+
+/// The same for askers who each wait for a turn of their own to begin work, so that nobody waits in
+/// another's queue. To join what is under way takes no turn.
+#[derive(Debug)]
+pub(crate) struct InTurn<K, V> {
+    waiting: SingleFlight<(K, String), Result<V, Aborted>>,
+    flights: SingleFlight<K, V>,
+}
+
+impl<K, V> Default for InTurn<K, V> {
+    fn default() -> Self {
+        Self { waiting: SingleFlight::default(), flights: SingleFlight::default() }
+    }
+}
+
+impl<K, V> InTurn<K, V>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// What the work under way for `key` comes to; where there is none, what `work` does, once `turn`
+    /// has given the asker one, or what the asker is told where it gives none. Both are shared by all
+    /// who ask as this asker, and must bound their own time.
+    pub(crate) async fn run<T, Turn, F, Fut>(
+        &self,
+        key: K,
+        asker: &str,
+        turn: Turn,
+        work: F,
+    ) -> Result<V, Aborted>
+    where
+        T: Send + 'static,
+        Turn: Future<Output = Result<T, V>> + Send + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = V> + Send + 'static,
+    {
+        if let Some(flight) = self.flights.under_way(&key) {
+            return flight.await;
+        }
+        let (flights, shared) = (self.flights.clone(), key.clone());
+        let in_turn = move || async move {
+            match turn.await {
+                Ok(turn) => flights.run(shared, move || holding(turn, work)).await,
+                Err(told) => Ok(told),
+            }
+        };
+        self.waiting.run((key, asker.to_owned()), in_turn).await.flatten()
+    }
+
+    /// Joins the work under way for `key`, or starts `work`, for whoever has a turn already.
+    pub(crate) async fn at_once<F, Fut>(&self, key: K, work: F) -> Result<V, Aborted>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = V> + Send + 'static,
+    {
+        self.flights.run(key, work).await
+    }
+
+    /// Whether work for `key` has begun and not ended.
+    pub(crate) fn is_under_way(&self, key: &K) -> bool {
+        self.flights.under_way(key).is_some()
+    }
+}
+
+async fn holding<T, Fut: Future>(turn: T, work: impl FnOnce() -> Fut) -> Fut::Output {
+    let done = work().await;
+    drop(turn);
+    done
 }
 
 /// Takes a flight out of the table when its work ends, also by a panic.
@@ -163,5 +240,63 @@ mod tests {
             _ = slow => unreachable!("pending"),
             fast = flights.run(2, || async { 2 }) => assert_eq!(fast, Ok(2)),
         }
+    }
+
+    #[tokio::test]
+    async fn o6_nobody_waits_for_anothers_turn_and_the_work_is_done_once() {
+        let flights = InTurn::default();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let work = || {
+            let runs = Arc::clone(&runs);
+            move || count(runs)
+        };
+        let never = std::future::pending::<Result<(), usize>>();
+        let greedy = flights.run("key", "greedy", never, work());
+        let refused = flights.run("key", "refused", async { Err::<(), _>(7) }, work());
+        let one = flights.run("key", "one", async { Ok(()) }, work());
+        let other = flights.run("key", "other", async { Ok(()) }, work());
+        tokio::select! {
+            _ = greedy => unreachable!("its turn never comes"),
+            answers = async { tokio::join!(refused, one, other) } => {
+                assert_eq!(answers, (Ok(7), Ok(0), Ok(0)));
+            }
+        }
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn o7_a_turn_is_held_while_its_own_work_runs_and_joining_takes_none() {
+        let flights: InTurn<&str, u8> = InTurn::default();
+        let (turn, joins) = (Arc::new(()), Arc::new(()));
+        let (end, ended) = oneshot::channel::<()>();
+        let taken = |turn: &Arc<()>| {
+            let turn = Arc::clone(turn);
+            async move { Ok(turn) }
+        };
+        let work = || async move {
+            ended.await.expect("told");
+            1
+        };
+        let first = flights.run("key", "first", taken(&turn), work);
+        // Both wait for their turns before either's work has begun.
+        let second = flights.run("key", "second", taken(&joins), || async { 2 });
+        let look = async {
+            while !flights.is_under_way(&"key") {
+                tokio::task::yield_now().await;
+            }
+            let never = std::future::pending::<Result<(), u8>>();
+            let third = flights.run("key", "third", never, || async { 3 });
+            let told = async {
+                while Arc::strong_count(&joins) > 1 {
+                    tokio::task::yield_now().await;
+                }
+                assert_eq!(Arc::strong_count(&turn), 2, "held while the work runs");
+                end.send(()).expect("awaited");
+            };
+            tokio::join!(third, told).0
+        };
+        assert_eq!(tokio::join!(first, second, look), (Ok(1), Ok(1), Ok(1)));
+        assert_eq!(Arc::strong_count(&turn), 1);
+        assert!(!flights.is_under_way(&"key"));
     }
 }

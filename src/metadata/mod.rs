@@ -7,6 +7,7 @@ mod heavy;
 mod live;
 mod memory;
 mod notary;
+mod patience;
 mod refresh;
 mod repository;
 mod servers;
@@ -30,7 +31,7 @@ use tracing::{Instrument as _, Span};
 use crate::api::Source;
 use crate::clock::Clock;
 use crate::http::FetchError;
-use crate::singleflight::SingleFlight;
+use crate::singleflight::InTurn;
 use crate::telemetry::{Asker, Cached, Measures, computing};
 
 pub use figures::{Expiry, OfSource, RoleKind};
@@ -89,11 +90,9 @@ struct Shared {
     outages: Cache<[u8; 32], Instant>,
     /// The sources there are, where that was said: what is read of others is not kept.
     sources: ArcSwapOption<BTreeMap<String, Arc<Source>>>,
-    /// By namespace too, so that nobody waits for another's turn.
-    waiting: SingleFlight<(SetKey, String), Flown>,
     /// Of one repository there is one update at a time, however often its source changes: what each
     /// puts in place is newer than what was there.
-    flights: SingleFlight<SetKey, Flown>,
+    flights: InTurn<SetKey, Flown>,
     /// What the next updates load.
     wants: Wants,
     servers: Cache<[u8; 32], Servers>,
@@ -127,8 +126,7 @@ impl Repositories {
             answers: answers(),
             outages: Cache::new(SERVERS),
             sources: ArcSwapOption::empty(),
-            waiting: SingleFlight::default(),
-            flights: SingleFlight::default(),
+            flights: InTurn::default(),
             wants: Wants::default(),
             servers: Cache::new(SERVERS),
             memory,
@@ -166,25 +164,17 @@ impl Repositories {
                 return answer;
             }
             self.shared.wants.add(&live.key(), namespace, &live.wants);
-            let update = self.shared.begun_or_joined(live, namespace);
-            let flown = match self.without_update(live) {
-                None => update.await?,
-                Some(older) => match timeout(self.shared.patience(live, &older), update).await {
-                    Ok(flown) => flown?,
-                    Err(_) => return self.shared.excused(live),
-                },
-            };
-            if let Some(answer) = self.shared.answer_of(flown, live) {
+            if let Some(answer) = self.shared.in_patience(live, namespace).await {
                 return answer;
             }
         }
         Err(unavailable(live, &"its roles could not be loaded in time").into())
     }
 
-    /// What is to be answered if no update ends in time: the set at hand, or that it is too old;
-    /// `None` where there is none, or it lacks what is needed.
-    pub fn without_update(&self, live: &Live) -> Option<Result<Arc<Repository>, Refusal>> {
-        self.shared.without_update(live)
+    /// The older set that answers a review whose time is over, where it may; otherwise that no update
+    /// has ended in time.
+    pub fn at_deadline(&self, live: &Live) -> Result<Arc<Repository>, Refusal> {
+        self.shared.untried(live, Unavailable::DeadlineExceeded)
     }
 
     /// Keeps the sets that hold in these sources, by their names, and refreshes them as these say;

@@ -145,10 +145,13 @@ impl<'a> Fetch<'a> {
         let host = self.live.source.host();
         let mut step = off_the_way(&host, root.len(), || update.root(&root)).await?;
         while let RootStep::Needs(versions) = step {
-            step = update.older_roots(self.older_roots(versions).await?)?;
+            let older = self.older_roots(versions).await?;
+            let length = older.values().map(Vec::len).sum();
+            step = off_the_way(&host, length, || update.older_roots(older)).await?;
         }
         keep(ROOT, root);
-        update.timestamp(&self.take(files, TIMESTAMP)?)?;
+        let timestamp = self.take(files, TIMESTAMP)?;
+        off_the_way(&host, timestamp.len(), || update.timestamp(&timestamp)).await?;
         let wanted = update.snapshot_file().ok_or_else(|| missing(SNAPSHOT))?;
         let snapshot = self.exact(SNAPSHOT, &wanted, files, limits::SNAPSHOT_BYTES).await?;
         let step = off_the_way(&host, snapshot.len(), || update.snapshot(&snapshot)).await?;

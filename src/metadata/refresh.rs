@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tracing::Instrument as _;
 
 use super::set::{Attention, Set};
-use super::{Live, SetKey, Shared, span};
+use super::{Live, SetKey, Shared, UPDATE_TIMEOUT, span};
 
 /// A refresh begins at 60% to 90% of `refreshAfterSeconds`: sets that were read together spread,
 /// and the update has a tenth of the time to end in before a review would have to wait for it.
@@ -19,7 +19,10 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// The longest pause, before it is spread: so long may it take until a source that is back is
 /// asked again about a set in use.
-pub(super) const LONGEST_BACK_OFF: Duration = Duration::from_secs(16);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(16);
+
+/// How long after an update that failed the end of the next one may be.
+pub(super) const FAILING: Duration = LONGEST_BACK_OFF.saturating_add(UPDATE_TIMEOUT);
 
 /// Nothing is looked at more often.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -79,7 +82,7 @@ async fn refresh(shared: &Arc<Shared>, set: &Set) {
         (live, done)
     };
     // The update tells in the log how it ended.
-    let _ = shared.flights.run(key, update).await;
+    let _ = shared.flights.at_once(key, update).await;
 }
 
 /// Until the next refresh: before the set is due, and where it expires earlier, then. A source that

@@ -71,6 +71,14 @@ impl Repository {
         }
     }
 
+    /// What was remembered when this was verified.
+    pub(super) fn memory(&self) -> &Memory {
+        match self {
+            Self::Notary(repository) => repository.memory(),
+            Self::Tuf(repository) => repository.memory(),
+        }
+    }
+
     /// Whether something newer has been verified than this rests on.
     pub fn superseded_by(&self, memory: &Memory) -> bool {
         match self {

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::refresh::LONGEST_BACK_OFF;
-use super::{Live, Repository, UPDATE_TIMEOUT};
+use super::refresh::FAILING;
+use super::{Live, Repository};
 use crate::api::Source;
 
 /// A set that a review asked for within this time is in use: it is refreshed in the background.
@@ -144,7 +144,10 @@ impl Set {
     /// An update has failed with this code: reviews do not wait for the next one, which the
     /// background tries. Tells whether the one before ended otherwise.
     pub(super) fn failed(&self, now: Instant, code: &'static str) -> bool {
-        self.excuse(now, LONGEST_BACK_OFF + UPDATE_TIMEOUT);
+        // Where we had no room for it, it says nothing of the source.
+        if code != Unavailable::Overloaded.code() {
+            self.excuse(now, FAILING);
+        }
         self.failures.fetch_add(1, Ordering::Relaxed);
         self.failing_since.get_or_init(|| now);
         self.is_news(code)

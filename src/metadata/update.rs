@@ -4,7 +4,6 @@ use countersign_verify::memory::Memory;
 use countersign_verify::notary::Pin;
 use countersign_verify::tuf::InitialRoot;
 
-use super::refresh::LONGEST_BACK_OFF;
 use super::*;
 use crate::api::SourceKind;
 use crate::http::Room;
@@ -41,10 +40,9 @@ impl At<'_> {
     /// The same where so much is remembered. Where others have verified more since, what the set
     /// rests on does not count any more; where it was forgotten, the set must not bring it back.
     fn on_top_of(self, remembered: &Memory) -> Self {
-        let is_forgotten = |repository: &countersign_verify::tuf::Repository| {
-            remembered.clone().merged(repository.memory().clone()) != *remembered
-        };
-        let set = self.set.filter(|set| !set.repository.tuf().is_some_and(is_forgotten));
+        let is_forgotten =
+            |set: &Set| remembered.clone().merged(set.repository.memory().clone()) != *remembered;
+        let set = self.set.filter(|set| !is_forgotten(set));
         let is_newest = |set: &Set| !set.repository.superseded_by(remembered);
         Self { set, within: self.within && set.is_some_and(is_newest), ..self }
     }
@@ -94,55 +92,20 @@ impl Shared {
         (since.elapsed() < NEGATIVE_LIFE && is_ours).then_some(answer)
     }
 
-    /// What is answered where an update takes long; who asks next does not wait for it again.
-    pub(super) fn excused(&self, live: &Live) -> Result<Arc<Repository>, Refusal> {
-        if let Some(set) = self.at_hand(live) {
-            set.excuse(Instant::now(), UPDATE_TIMEOUT);
-        }
-        self.without_update(live).unwrap_or(Err(Unavailable::DeadlineExceeded.into()))
-    }
-
-    /// How long a review waits for the refresh of a set at hand, of which it would have this: not at
-    /// all for what answers where the source fails, for as long as the background may leave it alone.
-    pub(super) fn patience<T>(&self, live: &Live, older: &Result<T, Refusal>) -> Duration {
-        let fails = |since: Instant| since.elapsed() < LONGEST_BACK_OFF + UPDATE_TIMEOUT;
-        let fails = self.outages.get(&live.source.fingerprint).is_some_and(fails);
-        if fails && older.is_ok() { Duration::ZERO } else { PATIENCE }
-    }
-
     /// The next update that a namespace's turn at the host comes to: one of its own, or the one
     /// that is under way by then.
-    pub(super) async fn begun_or_joined(
-        self: &Arc<Self>,
-        live: &Live,
-        namespace: &str,
-    ) -> Result<Flown, Refusal> {
-        let (shared, asked, asker) = (Arc::clone(self), Arc::new(live.clone()), Asker::current());
-        let owned = namespace.to_owned();
-        let wait = move || async move {
-            let flown = shared.in_turn(Arc::clone(&asked), &owned, asker).await;
-            flown.unwrap_or_else(|refusal| (asked, Err(refusal)))
+    pub(super) async fn begun_or_joined(self: &Arc<Self>, live: &Live, namespace: &str) -> Flown {
+        let asked = Arc::new(live.clone());
+        let (shared, waits, holder) = (Arc::clone(self), Arc::clone(&asked), namespace.to_owned());
+        let turn = async move {
+            let host = waits.source.host();
+            let waited = timeout(UPDATE_TIMEOUT, shared.gate.enter(&host, &holder)).await;
+            waited.unwrap_or(Err(Unavailable::Overloaded)).map_err(|overloaded| {
+                let older = shared.untried(&waits, overloaded);
+                (waits, older)
+            })
         };
-        let done = self.waiting.run((live.set_key(), namespace.to_owned()), wait).await;
-        done.map_err(|stopped| unavailable(live, &stopped).into())
-    }
-
-    async fn in_turn(
-        self: &Arc<Self>,
-        live: Arc<Live>,
-        namespace: &str,
-        asker: Asker,
-    ) -> Result<Flown, Refusal> {
-        let host = live.source.host();
-        let waited = timeout(UPDATE_TIMEOUT, self.gate.enter(&host, namespace)).await;
-        let _turn = match waited.unwrap_or(Err(Unavailable::Overloaded)) {
-            Ok(turn) => turn,
-            Err(overloaded) => {
-                let older = self.without_update(&live).unwrap_or(Err(overloaded.into()));
-                return Ok((live, older));
-            }
-        };
-        let (shared, asked) = (Arc::clone(self), Arc::clone(&live));
+        let (shared, asker) = (Arc::clone(self), Asker::current());
         let update = move || async move {
             let set = shared.at_hand(&asked);
             let current = set.filter(|set| shared.is_current(&asked, set));
@@ -156,8 +119,9 @@ impl Shared {
             let answer = shared.renew(&asked, current.is_some()).instrument(span).await;
             (asked, answer)
         };
-        let done = self.flights.run(live.set_key(), update).await;
-        done.map_err(|stopped| unavailable(&live, &stopped).into())
+        let done = self.flights.run(live.set_key(), namespace, turn, update).await;
+        let aborted = |why| (Arc::new(live.clone()), Err(unavailable(live, &why).into()));
+        done.unwrap_or_else(aborted)
     }
 
     /// What an update says of what is asked for; `None` where it says nothing: it was begun for
@@ -174,7 +138,7 @@ impl Shared {
         match answer {
             Ok(answer) => live.is_met_by(&answer, self.clock.now()).then_some(Ok(answer)),
             Err(refusal) if tuf::is_too_much(&refusal) && asked.wants != live.wants => None,
-            Err(refusal) => Some(self.without_update(live).unwrap_or(Err(refusal))),
+            Err(refusal) => Some(self.instead(live, refusal)),
         }
     }
 
@@ -226,7 +190,7 @@ impl Shared {
                     self.outages.insert(live.source.fingerprint, Instant::now());
                 }
                 self.failed(live, refusal.code(), &cause(&refusal));
-                let answer = self.without_update(live).unwrap_or(Err(refusal));
+                let answer = self.instead(live, refusal);
                 // How much one image needs says nothing of the others.
                 if answer.as_ref().is_err_and(|refusal| !tuf::is_too_much(refusal)) {
                     self.answers.insert(live.key(), (Instant::now(), answer.clone()));

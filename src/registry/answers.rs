@@ -13,7 +13,7 @@ use super::unavailable;
 use crate::expiry::After;
 use crate::gate::Gate;
 use crate::http::Basic;
-use crate::singleflight::SingleFlight;
+use crate::singleflight::InTurn;
 use crate::telemetry::Asker;
 
 /// The least time to wait for a turn, and for the answer then, also where who asked first has less:
@@ -48,10 +48,8 @@ fn refusal_bytes(refusal: &Unavailable) -> usize {
 pub(super) struct Answers<T> {
     known: Cache<Question, Result<T, Unavailable>>,
     gate: Arc<Gate>,
-    /// Each namespace waits for a turn of its own: one that asks for much holds up no answer that
-    /// another needs as well.
-    waiting: SingleFlight<(String, Question), Result<T, Unavailable>>,
-    asking: SingleFlight<Question, Result<T, Unavailable>>,
+    /// One namespace that asks for much holds up no answer that another needs as well.
+    flights: InTurn<Question, Result<T, Unavailable>>,
     span: fn(&Reference) -> Span,
 }
 
@@ -74,8 +72,7 @@ impl<T: Clone + Send + Sync + 'static> Answers<T> {
             })
             .expire_after(After(move |answer: &Result<T, Unavailable>| expiry.of(answer)))
             .build();
-        let (waiting, asking) = (SingleFlight::default(), SingleFlight::default());
-        Self { known, gate: Arc::clone(gate), waiting, asking, span }
+        Self { known, gate: Arc::clone(gate), flights: InTurn::default(), span }
     }
 
     pub(super) fn known(&self, question: &Question) -> Option<Result<T, Unavailable>> {
@@ -98,43 +95,26 @@ impl<T: Clone + Send + Sync + 'static> Answers<T> {
         if let Some(answer) = self.known(&question) {
             return answer;
         }
-        let (answers, asker, namespace) =
-            (Arc::clone(self), Asker::current(), namespace.to_owned());
         let registry = question.image.registry().to_owned();
-        let key = (namespace.clone(), question.clone());
-        let answer = self.waiting.run(key, move || async move {
-            let turn = answers.gate.enter(question.image.registry(), &namespace);
-            let turn = timeout_at(least(deadline), turn).await;
-            let _turn = turn.unwrap_or(Err(Unavailable::Overloaded))?;
-            answers.asked(question, asker, move |question| ask(question, least(deadline))).await
-        });
-        answer.await.unwrap_or_else(|aborted| Err(unavailable(&registry, &aborted)))
-    }
-
-    async fn asked<F, Fut>(
-        self: &Arc<Self>,
-        question: Question,
-        asker: Asker,
-        ask: F,
-    ) -> Result<T, Unavailable>
-    where
-        F: FnOnce(Question) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<T, Unavailable>> + Send + 'static,
-    {
-        let (answers, asked) = (Arc::clone(self), question.clone());
-        let registry = question.image.registry().to_owned();
-        let answer = self.asking.run(question, move || async move {
+        let (gate, host, holder) = (Arc::clone(&self.gate), registry.clone(), namespace.to_owned());
+        let turn = async move {
+            let turn = timeout_at(least(deadline), gate.enter(&host, &holder)).await;
+            turn.unwrap_or(Err(Unavailable::Overloaded)).map_err(Err)
+        };
+        let (answers, asked, asker) = (Arc::clone(self), question.clone(), Asker::current());
+        let asking = move || async move {
             // It may have been answered between the last look and now.
             if let Some(answer) = answers.known(&asked) {
                 return answer;
             }
             let span = asker.asks((answers.span)(&asked.image));
-            let answer = ask(asked.clone()).instrument(span.clone()).await;
+            let answer = ask(asked.clone(), least(deadline)).instrument(span.clone()).await;
             span.record("code", answer.as_ref().err().map_or("", Unavailable::code));
             answers.known.insert(asked, answer.clone());
             answer
-        });
-        answer.await.unwrap_or_else(|aborted| Err(unavailable(&registry, &aborted)))
+        };
+        let answer = self.flights.run(question, namespace, turn, asking).await;
+        answer.unwrap_or_else(|aborted| Err(unavailable(&registry, &aborted)))
     }
 }
 

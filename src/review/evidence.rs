@@ -9,11 +9,11 @@ use countersign_verify::outcome::{Refusal, Unavailable};
 use countersign_verify::policy::{Authority, Lookup};
 use countersign_verify::tuf::Image;
 use futures_util::future::join_all;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 use super::ask::named_roles;
-use super::judge::{self, Plan};
+use super::judge::{self, Part, Plan};
 use super::pace::{self, Pace};
 use super::{ImageReview, Request, Reviewer};
 use crate::api::SourceKind;
@@ -22,6 +22,10 @@ use crate::metadata::{Live, Repository, Want};
 use crate::registry::{Resolved, without_contact};
 use crate::snapshot::Snapshot;
 use crate::telemetry::SPANS;
+
+/// Policies that only warn or audit have this part of a review's time for what is not at hand: they
+/// never cost a deployment the whole of it.
+const LOOKING_ON: u32 = 4;
 
 type Found = Result<Resolved, Unavailable>;
 /// The credentials of who asks; none where the installation's count.
@@ -37,6 +41,26 @@ pub(super) struct Evidence {
     manifests: BTreeMap<Reference, Result<Bytes, Unavailable>>,
     /// By source, and by what is asked of it: see [`subject`].
     repositories: BTreeMap<String, BTreeMap<String, Verified>>,
+}
+
+/// The evidence of both parts: apart, so that policies that deny wait for nothing of the others'.
+pub(super) struct Gathered {
+    deciding: Evidence,
+    looking_on: Evidence,
+}
+
+impl Gathered {
+    pub(super) fn of(&self, part: Part) -> &Evidence {
+        match part {
+            Part::Deciding => &self.deciding,
+            Part::LookingOn => &self.looking_on,
+        }
+    }
+
+    /// What a tag resolves to; `None` where nobody asked.
+    pub(super) fn digest(&self, reference: &Reference) -> Option<Found> {
+        self.deciding.digest(reference).or_else(|| self.looking_on.digest(reference))
+    }
 }
 
 impl Evidence {
@@ -73,9 +97,27 @@ impl Evidence {
 }
 
 impl Reviewer {
-    /// Takes what is at hand, and fetches the rest side by side inside the deadline.
+    /// Takes what is at hand, and fetches the rest side by side inside the deadline, of which only a
+    /// part is for policies that do not deny.
     pub(super) async fn gather(
         &self,
+        snapshot: &Snapshot,
+        plans: &[Plan<'_>],
+        request: &Request<'_>,
+    ) -> Gathered {
+        let now = Instant::now();
+        let time = request.deadline.saturating_duration_since(now) / LOOKING_ON;
+        let soon = Request { deadline: now + time, ..*request };
+        let (deciding, looking_on) = tokio::join!(
+            self.gather_part(Part::Deciding, snapshot, plans, request),
+            self.gather_part(Part::LookingOn, snapshot, plans, &soon),
+        );
+        Gathered { deciding, looking_on }
+    }
+
+    async fn gather_part(
+        &self,
+        part: Part,
         snapshot: &Snapshot,
         plans: &[Plan<'_>],
         request: &Request<'_>,
@@ -86,7 +128,7 @@ impl Reviewer {
         let mut known = BTreeMap::new();
         let mut pace = Pace::default();
         for (plan, reference) in
-            plans.iter().filter_map(|plan| plan.to_verify().map(|reference| (plan, reference)))
+            plans.iter().filter_map(|plan| plan.to_verify(part).map(|reference| (plan, reference)))
         {
             pace.keep().await;
             if reference.digest().is_none() && !evidence.digests.contains_key(reference) {
@@ -95,7 +137,7 @@ impl Reviewer {
                     None => drop(tags.insert(reference)),
                 }
             }
-            for asked in asked_of(snapshot, plan.authorities(), reference) {
+            for asked in asked_of(snapshot, plan.authorities(part), reference) {
                 if evidence.holds(&asked) {
                     continue;
                 }
@@ -129,7 +171,7 @@ impl Reviewer {
                 evidence.hold(asked, verified);
             }
         }
-        self.add_manifests(&mut evidence, snapshot, plans, request).await;
+        self.add_manifests(part, &mut evidence, snapshot, plans, request).await;
         evidence
     }
 
@@ -137,6 +179,7 @@ impl Reviewer {
     /// tell: of targets that list another hash only.
     async fn add_manifests(
         &self,
+        part: Part,
         evidence: &mut Evidence,
         snapshot: &Snapshot,
         plans: &[Plan<'_>],
@@ -145,7 +188,7 @@ impl Reviewer {
         let (mut needed, mut pace) = (BTreeSet::new(), Pace::default());
         for plan in plans {
             pace.keep().await;
-            needed.extend(self.manifest_of(evidence, plan));
+            needed.extend(self.manifest_of(part, evidence, plan));
         }
         let mut wanted = Vec::new();
         for image in needed {
@@ -174,10 +217,10 @@ impl Reviewer {
     }
 
     /// The image by its digest, where an authority needs its manifest.
-    fn manifest_of(&self, evidence: &Evidence, plan: &Plan<'_>) -> Option<Reference> {
-        let reference = plan.to_verify()?;
+    fn manifest_of(&self, part: Part, evidence: &Evidence, plan: &Plan<'_>) -> Option<Reference> {
+        let reference = plan.to_verify(part)?;
         let mut tuf = plan
-            .authorities()
+            .authorities(part)
             .filter_map(|authority| match &authority.lookup {
                 Lookup::Tuf(lookup) => Some((authority, lookup)),
                 Lookup::Notary(_) => None,
@@ -262,10 +305,8 @@ impl Reviewer {
     async fn verified(&self, asked: &Asked, request: &Request<'_>) -> Verified {
         let live = &asked.live;
         let updated = self.repositories.update(live, request.namespace.unwrap_or_default());
-        timeout_at(request.deadline, updated).await.unwrap_or_else(|_| {
-            let at_hand = self.repositories.without_update(live);
-            at_hand.unwrap_or(Err(Unavailable::DeadlineExceeded.into()))
-        })
+        let at_deadline = |_| self.repositories.at_deadline(live);
+        timeout_at(request.deadline, updated).await.unwrap_or_else(at_deadline)
     }
 
     /// The metadata at hand that a review rested on, for telling it.

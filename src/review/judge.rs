@@ -8,7 +8,7 @@ use countersign_verify::policy::{Action, Authority, Namespace, Policy, Rule, Sel
 use jiff::Timestamp;
 
 use super::ask::ask;
-use super::evidence::Evidence;
+use super::evidence::Gathered;
 use super::{ImageReview, ImageUse, Request, Subject};
 use crate::cluster::Labels;
 use crate::message;
@@ -27,6 +27,21 @@ pub struct Question<'a> {
     pub unmatched: Action,
 }
 
+/// Whose evidence it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Of policies that deny.
+    Deciding,
+    /// Of policies that only warn or audit.
+    LookingOn,
+}
+
+impl Part {
+    fn of(policy: &Policy) -> Self {
+        if policy.action == Action::Deny { Self::Deciding } else { Self::LookingOn }
+    }
+}
+
 /// An image and the policies that speak for it.
 pub(super) struct Plan<'a> {
     usage: &'a ImageUse,
@@ -34,10 +49,11 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// The image, where some policy wants it verified.
-    pub(super) fn to_verify(&self) -> Option<&Reference> {
-        let (reference, selected) = self.image.as_ref().ok()?;
-        selected.iter().any(|it| matches!(it.policy.rule, Rule::Verify { .. })).then_some(reference)
+    /// The image, where some policy of this part wants it verified.
+    pub(super) fn to_verify(&self, part: Part) -> Option<&Reference> {
+        let (reference, _) = self.image.as_ref().ok()?;
+        let verifies = |policy: &Policy| matches!(policy.rule, Rule::Verify { .. });
+        self.policies(part).any(verifies).then_some(reference)
     }
 
     /// Whether no policy's matching hangs on labels that are not known.
@@ -45,12 +61,14 @@ impl<'a> Plan<'a> {
         self.image.iter().flat_map(|(_, selected)| selected).all(|selected| selected.certain)
     }
 
-    /// Every authority that is asked about the image.
-    pub(super) fn authorities(&self) -> impl Iterator<Item = &'a Authority> + '_ {
-        self.image
-            .iter()
-            .flat_map(|(_, selected)| selected.iter())
-            .flat_map(|selected| authorities(selected.policy))
+    /// Every authority that policies of this part ask about the image.
+    pub(super) fn authorities(&self, part: Part) -> impl Iterator<Item = &'a Authority> + '_ {
+        self.policies(part).flat_map(authorities)
+    }
+
+    fn policies(&self, part: Part) -> impl Iterator<Item = &'a Policy> + '_ {
+        let selected = self.image.iter().flat_map(|(_, selected)| selected.iter());
+        selected.map(|it| it.policy).filter(move |policy| Part::of(policy) == part)
     }
 }
 
@@ -80,7 +98,7 @@ impl<'a> Question<'a> {
         Plan { usage, image }
     }
 
-    pub(super) fn judge(&self, plan: Plan<'a>, evidence: &Evidence, now: Timestamp) -> ImageReview {
+    pub(super) fn judge(&self, plan: Plan<'a>, evidence: &Gathered, now: Timestamp) -> ImageReview {
         let usage = plan.usage.clone();
         let (reference, selected) = match plan.image {
             Ok(image) => image,
@@ -124,15 +142,16 @@ impl<'a> Question<'a> {
         &self,
         policy: &Policy,
         reference: &Reference,
-        evidence: &Evidence,
+        evidence: &Gathered,
         now: Timestamp,
         notes: &mut Vec<String>,
     ) -> PolicyVerdict {
+        let part = Part::of(policy);
         let outcomes = authorities(policy)
             .iter()
             .map(|authority| AuthorityOutcome {
                 authority: authority.name.clone(),
-                outcome: ask(authority, reference, evidence, now, notes),
+                outcome: ask(authority, reference, evidence.of(part), now, notes),
             })
             .collect();
         let exception = policy.exception(reference, self.namespace());

@@ -74,7 +74,7 @@ async fn of_the_code() -> All {
     Metrics::watch_repositories(&mut registry, &world.repositories);
     Metrics::watch_remembered(&mut registry, || [("notary".to_owned(), 1)].into());
     let (_leading, leads) = watch::channel(true);
-    Metrics::watch_state(&mut registry, &Readiness::new(), &leads, &world.reviewer());
+    Metrics::watch_state(&mut registry, &Readiness::new(), &leads, &world.denying());
 
     metrics.answered("validate", Outcome::Denied, "Unsigned", Duration::from_millis(1));
     metrics.rejected("broken");
@@ -246,7 +246,7 @@ async fn t17_how_far_a_clock_was_ahead_is_told() {
     SECOND.store(2_800, Ordering::SeqCst);
     let (readiness, (_leading, leads)) = (Readiness::by(clock), watch::channel(true));
     let world = World::new(&sound(), 24 * HOUR).await;
-    Metrics::watch_state(&mut registry, &readiness, &leads, &world.reviewer());
+    Metrics::watch_state(&mut registry, &readiness, &leads, &world.denying());
     let mut text = String::new();
     encode(&mut text, &registry).expect("text");
     assert!(text.contains("\nclock_ahead_seconds 7200.0\n"), "{text}");

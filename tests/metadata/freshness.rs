@@ -132,9 +132,9 @@ async fn unused_sets_are_not_refreshed_and_leave_when_they_could_not_answer() {
     world.pass(HOUR - MINUTE).await;
     assert_eq!(world.server.asked_since(), [""; 0]);
     // In an outage it could still answer, and then no more.
-    assert!(matches!(world.repositories.without_update(&world.live), Some(Ok(_))));
+    assert!(!world.repositories.by_source().is_empty());
     world.pass(3 * HOUR / 2).await;
-    assert!(world.repositories.without_update(&world.live).is_none());
+    assert!(world.repositories.by_source().is_empty());
     world.ask().await.0.expect("fetched anew");
 }
 

@@ -173,7 +173,7 @@ async fn t8_a_set_that_is_passed_while_it_is_refreshed_does_not_answer_again() {
     of_a_process().update(&at_newer, "payments").await.expect("the newer set");
     slow.release();
     assert!(refreshing.await.expect("no panic").is_err(), "its timestamp is as it was");
-    assert!(first.without_update(&at_slow).is_none());
+    assert!(first.at_deadline(&at_slow).is_err());
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ async fn t1_a_set_does_not_outlive_its_pin_or_server() {
         world.ask().await.0.expect("verified");
         let live = changed(&world.live, change);
         assert!(world.repositories.current(&live).is_none());
-        assert!(world.repositories.without_update(&live).is_none());
+        assert!(world.repositories.at_deadline(&live).is_err());
         assert_eq!(world.ask_for(&live).await.0.expect_err("others' keys").code(), code);
         // A review that began before goes by what it began with.
         assert!(world.repositories.current(&world.live).is_some());
@@ -163,4 +163,29 @@ async fn o1_of_many_repositories_at_a_server_that_hangs_each_answers_without_a_w
     }
     // The few that find it out.
     assert!(waits <= Duration::from_secs(8), "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t21_what_was_forgotten_by_hand_is_not_brought_back_by_a_set_at_hand() {
+    let old = sound();
+    let mut rotated = old.clone();
+    let root = rotated.root(2, &[rotated.root_key.clone()], 1);
+    rotated.roots.insert(2, root);
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = || MemoryStore::in_folder(folder.path()).expect("a store");
+    let world = World::remembering(memory(), &rotated).await;
+    world.ask().await.0.expect("verified");
+    // Its owner has begun again.
+    world.serve(&old.seal());
+    world.pass(2 * MINUTE).await;
+    let replica = async || repositories(memory()).update(&world.live, "payments").await;
+    assert_eq!(replica().await.expect_err("older").code(), "Rollback");
+    for file in std::fs::read_dir(folder.path()).expect("the folder").flatten() {
+        if file.path().extension().is_some_and(|end| end == "json") {
+            std::fs::remove_file(file.path()).expect("removed");
+        }
+    }
+    world.pass(2 * MINUTE).await;
+    replica().await.expect("forgotten by all");
+    assert_eq!(world.sets().failing, 0);
 }

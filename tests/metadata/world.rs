@@ -54,30 +54,25 @@ impl World {
         Self { repositories, ..world }
     }
 
-    /// Who reviews images of these repositories by one policy, with Docker's lookup.
-    pub(crate) fn reviewer(&self) -> Arc<Reviewer> {
-        let source = &self.live.source;
-        let authority = Authority {
-            name: "release-team".to_owned(),
-            source: source.name.clone(),
-            usable: Ok(()),
-            lookup: Lookup::Notary(notary::Lookup::Docker),
-        };
-        let policy = Policy {
-            name: "payments".to_owned(),
-            include: vec![Pattern::parse("registry.example.com/**").expect("a pattern")],
-            exclude: Vec::new(),
-            namespaces: NamespaceSelector::default(),
-            action: Action::Deny,
-            tags: Tags::PinDigest,
-            rule: Rule::Verify { min_authorities: 1, authorities: vec![authority] },
-            exceptions: Vec::new(),
-            disclose: false,
-            help: None,
-        };
+    /// The same that remembers there.
+    pub(crate) async fn remembering(memory: MemoryStore, repo: &Repo) -> Self {
+        let world = Self::new(repo, 60 * MINUTE).await;
+        let repositories = Repositories::new(memory, Arc::new(Clock::reading(clock)));
+        Self { repositories, ..world }
+    }
+
+    /// Who denies images that its source does not sign.
+    pub(crate) fn denying(&self) -> Arc<Reviewer> {
+        self.reviewer(&[(Action::Deny, &self.live.source)])
+    }
+
+    /// Who reviews images by policies that do this where a source does not sign them.
+    pub(crate) fn reviewer(&self, policies: &[(Action, &Arc<Source>)]) -> Arc<Reviewer> {
+        let named =
+            |(_, source): &(Action, &Arc<Source>)| (source.name.clone(), Arc::clone(source));
         let snapshot = Snapshot {
-            policies: PolicySet::new(vec![policy]),
-            sources: [(source.name.clone(), Arc::clone(source))].into(),
+            policies: PolicySet::new(policies.iter().map(|it| policy(it.0, &it.1.name)).collect()),
+            sources: policies.iter().map(named).collect(),
             ..Snapshot::default()
         };
         let registry = Registry::new(RegistryConfig::default());
@@ -165,6 +160,28 @@ impl World {
 
     pub(crate) fn serve(&self, files: &Files) {
         self.server.serve(GUN, files);
+    }
+}
+
+/// For all images, by Docker's lookup in one source.
+fn policy(action: Action, source: &str) -> Policy {
+    let authority = Authority {
+        name: "release-team".to_owned(),
+        source: source.to_owned(),
+        usable: Ok(()),
+        lookup: Lookup::Notary(notary::Lookup::Docker),
+    };
+    Policy {
+        name: format!("by-{source}"),
+        include: vec![Pattern::parse("registry.example.com/**").expect("a pattern")],
+        exclude: Vec::new(),
+        namespaces: NamespaceSelector::default(),
+        action,
+        tags: Tags::PinDigest,
+        rule: Rule::Verify { min_authorities: 1, authorities: vec![authority] },
+        exceptions: Vec::new(),
+        disclose: false,
+        help: None,
     }
 }
 

@@ -93,7 +93,7 @@ async fn sources_that_differ_in_their_names_only_answer_each_for_itself() {
         for source in ["one", "other"] {
             let name = format!("registry.example.com/api-{number}");
             let reference = Reference::parse(&name).expect("a reference");
-            let found = evidence.repository(&authority(source), &reference);
+            let found = evidence.of(Part::Deciding).repository(&authority(source), &reference);
             assert!(found.is_some(), "{name} in {source}");
         }
     }
