@@ -221,8 +221,10 @@ impl Shared {
             }
             Err(refusal) => {
                 ended("failed");
-                let no_room = Refusal::from(Unavailable::Overloaded);
-                if matches!(refusal, Refusal::Unavailable(_)) && refusal != no_room {
+                if let Refusal::Unavailable(Unavailable::SourceUnavailable {
+                    is_away: true, ..
+                }) = refusal
+                {
                     self.outages.insert(live.source.fingerprint, Instant::now());
                 }
                 self.failed(live, refusal.code(), &cause(&refusal));
