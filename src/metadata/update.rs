@@ -194,7 +194,7 @@ impl Shared {
         let wants = self.wanted(live, before.as_deref());
         let set = before.as_deref();
         let (own, deadline) = (live.wants.len(), begun + UPDATE_TIMEOUT);
-        let room = self.gate.room(live.source.host());
+        let room = self.gate.room(live.source.host(), live.set_key());
         let at = At { set, within, wants: &wants, own, room: &room, deadline };
         let (fetched, computed) = computing(self.fetch(live, at)).await;
         let ended = |outcome| {

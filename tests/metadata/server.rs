@@ -104,7 +104,7 @@ impl Server {
         self.shared.held.send_replace(false);
     }
 
-    /// Sends of every file that is longer than a MiB all but its last byte, until it is told
+    /// Sends of every file that is longer than eight MiB all but its last byte, until it is told
     /// otherwise.
     pub(crate) fn withholds(&self, withholds: bool) {
         self.shared.withheld.send_replace(withholds);
@@ -148,7 +148,7 @@ async fn answer(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
     let file = shared.files.lock().expect("files").get(uri.path()).cloned();
     match file.map(Bytes::from) {
         None => StatusCode::NOT_FOUND.into_response(),
-        Some(file) if file.len() > 1 << 20 => slow_to_end(&shared, file),
+        Some(file) if file.len() > 8 << 20 => slow_to_end(&shared, file),
         Some(file) => file.into_response(),
     }
 }
