@@ -142,8 +142,8 @@ impl<'a> Fetch<'a> {
         let mut taken = Kept::new();
         let mut keep = |role: &str, file: Bytes| drop(taken.insert(role.to_owned(), file));
         let root = self.take(files, ROOT)?;
-        let host = self.live.source.host();
-        let mut step = off_the_way(&host, root.len(), || update.root(&root)).await?;
+        let (host, until) = (self.live.source.host(), self.deadline);
+        let mut step = off_the_way(&host, root.len(), until, || update.root(&root)).await??;
         while let RootStep::Needs(versions) = step {
             step = update.older_roots(self.older_roots(versions).await?)?;
         }
@@ -151,7 +151,8 @@ impl<'a> Fetch<'a> {
         update.timestamp(&self.take(files, TIMESTAMP)?)?;
         let wanted = update.snapshot_file().ok_or_else(|| missing(SNAPSHOT))?;
         let snapshot = self.exact(SNAPSHOT, &wanted, files, limits::SNAPSHOT_BYTES).await?;
-        let step = off_the_way(&host, snapshot.len(), || update.snapshot(&snapshot)).await?;
+        let step =
+            off_the_way(&host, snapshot.len(), until, || update.snapshot(&snapshot)).await??;
         if let SnapshotStep::RootChanged = step {
             return Ok(None);
         }
@@ -165,7 +166,7 @@ impl<'a> Fetch<'a> {
             for ((role, _), file) in wanted.iter().zip(try_join_all(files).await?) {
                 let length = file.as_ref().map_or(0, Bytes::len);
                 let take = || update.role(role, file.as_deref().map_err(Clone::clone));
-                off_the_way(&host, length, take).await;
+                off_the_way(&host, length, until, take).await?;
                 if let Ok(file) = file {
                     keep(role, file);
                 }
