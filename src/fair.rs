@@ -12,12 +12,14 @@ use tokio::sync::oneshot;
 /// left for whoever comes next.
 #[derive(Debug)]
 pub(crate) struct Places<K: Clone + Eq + Hash> {
-    most: usize,
     held: Mutex<Held<K>>,
 }
 
 #[derive(Debug)]
 struct Held<K: Clone + Eq + Hash> {
+    most: usize,
+    /// So many are one holder's while nobody else has any.
+    alone: usize,
     all: usize,
     by: HashMap<K, usize>,
     /// In the order in which they came, with their numbers.
@@ -38,8 +40,18 @@ pub(crate) struct Place<K: Clone + Eq + Hash> {
 impl<K: Clone + Eq + Hash> Places<K> {
     /// So many places.
     pub(crate) fn new(most: usize) -> Arc<Self> {
-        let held = Held { all: 0, by: HashMap::new(), waiting: HashMap::new(), came: 0 };
-        Arc::new(Self { most, held: Mutex::new(held) })
+        Self::of(most, 0)
+    }
+
+    /// So many, and all of them for one holder while nobody else has any.
+    pub(crate) fn all_for_one(most: usize) -> Arc<Self> {
+        Self::of(most, most)
+    }
+
+    fn of(most: usize, alone: usize) -> Arc<Self> {
+        let (by, waiting) = (HashMap::new(), HashMap::new());
+        let held = Held { most, alone, all: 0, by, waiting, came: 0 };
+        Arc::new(Self { held: Mutex::new(held) })
     }
 
     /// A place for `holder`, if it may take one now.
@@ -59,7 +71,7 @@ impl<K: Clone + Eq + Hash> Places<K> {
         loop {
             let given = {
                 let mut held = self.held();
-                if held.grow(&holder, 1, self.most) {
+                if held.grow(&holder, 1) {
                     drop(held);
                     return self.some(holder, 1);
                 }
@@ -83,7 +95,7 @@ impl<K: Clone + Eq + Hash> Places<K> {
 
     /// Whose turn it is to have a place, which is theirs with that.
     fn next(&self) -> Option<(K, Waiter<K>)> {
-        self.held().next(self.most)
+        self.held().next()
     }
 }
 
@@ -92,10 +104,12 @@ impl<K: Clone + Eq + Hash> Held<K> {
         self.by.get(holder).copied().unwrap_or_default()
     }
 
-    fn grow(&mut self, holder: &K, count: usize, most: usize) -> bool {
-        let (free, own) = (most.saturating_sub(self.all), self.own(holder));
+    fn grow(&mut self, holder: &K, count: usize) -> bool {
+        let (free, own) = (self.most.saturating_sub(self.all), self.own(holder));
+        let wanted = own.saturating_add(count);
+        let is_alone = own == self.all && wanted <= self.alone;
         // At most as many as are free then, and one: the last one has to be somebody's.
-        if own.saturating_add(count) > free.saturating_sub(count - 1) {
+        if !is_alone && wanted > free.saturating_sub(count - 1) {
             return false;
         }
         self.all += count;
@@ -120,7 +134,7 @@ impl<K: Clone + Eq + Hash> Held<K> {
         given
     }
 
-    fn next(&mut self, most: usize) -> Option<(K, Waiter<K>)> {
+    fn next(&mut self) -> Option<(K, Waiter<K>)> {
         self.waiting.retain(|_, queue| {
             while queue.pop_front_if(|(_, waiter)| waiter.is_closed()).is_some() {}
             !queue.is_empty()
@@ -132,7 +146,7 @@ impl<K: Clone + Eq + Hash> Held<K> {
             .min_by_key(|(own, came, _)| (*own, *came));
         let holder = fewest?.2.clone();
         // Where the one with the fewest may have none, nobody may.
-        if !self.grow(&holder, 1, most) {
+        if !self.grow(&holder, 1) {
             return None;
         }
         let (_, waiter) = self.waiting.get_mut(&holder)?.pop_front()?;
@@ -146,7 +160,7 @@ impl<K: Clone + Eq + Hash> Place<K> {
         if count == 0 {
             return true;
         }
-        let grown = self.places.held().grow(&self.holder, count, self.places.most);
+        let grown = self.places.held().grow(&self.holder, count);
         self.count += if grown { count } else { 0 };
         grown
     }
@@ -226,6 +240,18 @@ mod tests {
         assert!(!two.try_grow(26) && two.try_grow(25) && two.try_grow(0));
         drop(one);
         assert!(two.try_grow(25) && !two.try_grow(usize::MAX));
+    }
+
+    #[test]
+    fn k10_who_is_alone_may_have_all_where_that_is_said_and_leaves_some_to_others_else() {
+        let places = Places::all_for_one(32);
+        let mut alone = all(&places, 1);
+        assert_eq!(alone.len(), 32);
+        assert_eq!(all(&places, 2).len(), 0);
+        alone.truncate(20);
+        let two = all(&places, 2);
+        assert_eq!((two.len(), all(&places, 1).len()), (6, 0));
+        assert_eq!(all(&places, 3).len(), 3);
     }
 
     #[test]

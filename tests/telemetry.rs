@@ -87,6 +87,7 @@ fn a_decision_is_one_json_line_with_everything_in_it() {
     let unavailable = Unavailable::SourceUnavailable {
         source_name: "corp".to_owned(),
         cause: "connection refused\nby 10.0.0.1".to_owned(),
+        is_away: true,
     };
     let denied = review("r.example/api:1", Finding::Refused(unavailable.into()));
     let log = DecisionLog::new(lines.clone());

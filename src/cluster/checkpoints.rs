@@ -84,8 +84,9 @@ pub enum CheckpointError {
     /// The source had too many checkpoints by now.
     #[error(
         "TrustSource \"{of}\" has {CHECKPOINTS} TrustCheckpoints, and no repository that was never \
-         seen is read any more; see who makes so many (kubectl get trustcheckpoints), and delete \
-         those of repositories that are not there any more"
+         seen is read any more, nor beyond twice as many one that gains roles; see who makes so \
+         many (kubectl get trustcheckpoints), and delete those of repositories that are not there \
+         any more"
     )]
     Full {
         /// The source.

@@ -122,6 +122,16 @@ impl FetchError {
         Self::Protocol(chain(&error))
     }
 
+    /// Whether it is the server that failed, or the way to it, and not this one request.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Self::Deadline | Self::Connect(_) | Self::Tls(_) | Self::Protocol(_) => true,
+            Self::Status(status) => *status == 429 || *status >= 500,
+            Self::Token { cause, .. } => cause.is_outage(),
+            _ => false,
+        }
+    }
+
     /// Whether the same request may do better at once. A connection that breaks between requests
     /// surfaces as `Protocol` too, and every request here is idempotent.
     pub(super) fn is_transient(&self) -> bool {

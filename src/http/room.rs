@@ -1,9 +1,9 @@
 //! How much of what many share the bodies of some requests may take.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::FetchError;
-use crate::fair::{Place, Places};
+use crate::fair::Place;
 
 /// Bytes of bodies that are held for one purpose, until this is dropped. The first of them are its
 /// own; the rest is taken from what many share, as it arrives.
@@ -14,8 +14,8 @@ pub struct Room(Mutex<Taken>);
 struct Taken {
     own: usize,
     all: usize,
-    /// What is beyond its own.
-    shared: Place<String>,
+    /// What is beyond its own, as much in each.
+    shared: Vec<Place<String>>,
 }
 
 /// The bytes of one body, given back unless they are kept.
@@ -26,9 +26,9 @@ pub(super) struct Share<'r> {
 }
 
 impl Room {
-    /// With so many bytes of its own, and what `holder` may have of those that are shared.
-    pub(crate) fn new(own: usize, shared: &Arc<Places<String>>, holder: String) -> Self {
-        Self(Mutex::new(Taken { own, all: 0, shared: shared.none(holder) }))
+    /// With so many bytes of its own, and what may be had beyond them in each of these.
+    pub(crate) fn new(own: usize, shared: impl Into<Vec<Place<String>>>) -> Self {
+        Self(Mutex::new(Taken { own, all: 0, shared: shared.into() }))
     }
 
     /// Nothing of what was read is held any more.
@@ -40,8 +40,10 @@ impl Room {
     pub(crate) fn take(&self, bytes: usize) -> Result<(), FetchError> {
         let mut taken = self.taken();
         let all = taken.all.saturating_add(bytes);
-        let more = all.saturating_sub(taken.own).saturating_sub(taken.shared.count());
-        if !taken.shared.try_grow(more) {
+        let shared = all.saturating_sub(taken.own);
+        let mut places = taken.shared.iter_mut();
+        if !places.all(|place| place.try_grow(shared.saturating_sub(place.count()))) {
+            taken.settle();
             return Err(FetchError::NoRoom);
         }
         taken.all = all;
@@ -51,8 +53,7 @@ impl Room {
     fn give_back(&self, bytes: usize) {
         let mut taken = self.taken();
         taken.all = taken.all.saturating_sub(bytes);
-        let shared = taken.all.saturating_sub(taken.own);
-        taken.shared.shrink_to(shared);
+        taken.settle();
     }
 
     /// For a body that is about to be read.
@@ -63,6 +64,14 @@ impl Room {
     fn taken(&self) -> MutexGuard<'_, Taken> {
         // Between any two changes it is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    /// Gives back what is not needed.
+    fn settle(&mut self) {
+        let shared = self.all.saturating_sub(self.own);
+        self.shared.iter_mut().for_each(|place| place.shrink_to(shared));
     }
 }
 
@@ -88,11 +97,14 @@ impl Drop for Share<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fair::Places;
 
     #[test]
     fn t2_what_is_not_kept_is_given_back_and_a_room_s_own_bytes_are_nobody_else_s() {
-        let shared = Places::new(200);
-        let room = |holder: &str| Room::new(10, &shared, holder.to_owned());
+        let (at_host, shared) = (Places::all_for_one(1000), Places::new(200));
+        let room = |host: &str| {
+            Room::new(10, [at_host.none("repository".to_owned()), shared.none(host.to_owned())])
+        };
         let (one, other) = (room("one"), room("other"));
         one.take(110).expect("half of all, and its own");
         assert_eq!(one.take(1), Err(FetchError::NoRoom));
@@ -110,5 +122,21 @@ mod tests {
         one.take(85).expect("free again");
         drop((one, other));
         room("one").take(110).expect("all is free again");
+    }
+
+    #[test]
+    fn t2_what_only_one_of_both_would_give_is_kept_of_none() {
+        let (at_host, shared) = (Places::all_for_one(40), Places::new(100));
+        let room = |repository: &str| {
+            Room::new(0, [at_host.none(repository.to_owned()), shared.none("host".to_owned())])
+        };
+        let mut elsewhere = shared.none("elsewhere".to_owned());
+        assert!(elsewhere.try_grow(40));
+        let (one, two) = (room("one"), room("two"));
+        assert_eq!(one.take(31), Err(FetchError::NoRoom), "it is too much for the host");
+        two.take(30).expect("alone at the host");
+        assert_eq!(one.take(6), Err(FetchError::NoRoom), "it is too much beside the other");
+        drop(two);
+        one.take(30).expect("free again");
     }
 }

@@ -116,7 +116,12 @@ fn k8_digests_and_causes_are_told_only_where_disclosed() {
         mismatch().into(),
         Denial::MalformedMetadata { file: "root".into(), reason: "secret".into() }.into(),
         Unavailable::RegistryUnavailable { registry: "r".into(), cause: "secret".into() }.into(),
-        Unavailable::SourceUnavailable { source_name: "s".into(), cause: "secret".into() }.into(),
+        Unavailable::SourceUnavailable {
+            source_name: "s".into(),
+            cause: "secret".into(),
+            is_away: true,
+        }
+        .into(),
     ];
     for refusal in refusals {
         let verdict = verdict("p", Action::Deny, refusal.clone());

@@ -7,6 +7,7 @@ use countersign_verify::outcome::Unavailable;
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::live::SetKey;
 use crate::fair::Places;
 use crate::gate::{self, Bounds, Turn};
 use crate::http::Room;
@@ -26,11 +27,12 @@ const REFRESHING_AT_HOST: usize = REFRESHING / 2;
 /// Bytes of files that each update may hold whatever the others do: hardly one needs more.
 const OWN_BYTES: usize = 256 << 10;
 
-/// Bytes of files beyond that which all updates hold at a time. A host alone gets half of them,
-/// which is what the largest repository takes.
+/// Bytes of files beyond that which all updates hold at a time. A host alone gets half of them, and
+/// so does a repository while nobody else has any at that host: the largest takes as many. Else it
+/// gets what it leaves to others there.
 const SHARED_BYTES: usize = 2 * limits::TUF_REPOSITORY_BYTES as usize;
 
-/// Hosts whose background turns are counted.
+/// Hosts whose background turns and bytes are counted.
 const HOSTS: u64 = 1_000;
 
 /// Lets a bounded number of updates run, and no host keep all of them.
@@ -40,6 +42,7 @@ pub(super) struct Gate {
     refreshes: Arc<Semaphore>,
     refreshes_at: Cache<String, Arc<Semaphore>>,
     bytes: Arc<Places<String>>,
+    bytes_at: Cache<String, Arc<Places<String>>>,
 }
 
 /// Held while an update runs in the background.
@@ -56,6 +59,7 @@ impl Default for Gate {
             refreshes: Arc::new(Semaphore::new(REFRESHING)),
             refreshes_at: Cache::new(HOSTS),
             bytes: Places::new(SHARED_BYTES),
+            bytes_at: Cache::new(HOSTS),
         }
     }
 }
@@ -66,9 +70,12 @@ impl Gate {
         self.asked.enter(host, namespace).await
     }
 
-    /// Room for the files of an update at this host.
-    pub(super) fn room(&self, host: String) -> Room {
-        Room::new(OWN_BYTES, &self.bytes, host)
+    /// Room for the files of an update of this repository at this host.
+    pub(super) fn room(&self, host: String, (source, repository): SetKey) -> Room {
+        let at_host = || Places::all_for_one(SHARED_BYTES / 2);
+        let at_host = self.bytes_at.get_with_by_ref(&host, at_host);
+        let of_repository = at_host.none(format!("{source}/{repository}"));
+        Room::new(OWN_BYTES, [of_repository, self.bytes.none(host)])
     }
 
     /// Waits for a turn in the background, as long as it takes; `None` where there are no more.
@@ -79,5 +86,36 @@ impl Gate {
         let at_host = at_host.acquire_owned().await.ok()?;
         let in_all = Arc::clone(&self.refreshes).acquire_owned().await.ok()?;
         Some(BackgroundTurn { _at_host: at_host, _in_all: in_all })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LARGEST: usize = limits::TUF_REPOSITORY_BYTES as usize;
+
+    fn room(gate: &Gate, host: &str, repository: usize) -> Room {
+        gate.room(host.to_owned(), ("source".to_owned(), repository.to_string()))
+    }
+
+    #[test]
+    fn t2_the_largest_repository_has_room_where_nobody_else_is() {
+        let gate = Gate::default();
+        let largest = room(&gate, "one", 0);
+        largest.take(OWN_BYTES + LARGEST).expect("it is alone at its host");
+        room(&gate, "other", 0).take(OWN_BYTES + LARGEST / 2).expect("half of the rest");
+    }
+
+    #[test]
+    fn t2_o7_however_many_of_a_host_s_repositories_are_huge_others_there_have_room() {
+        let gate = Gate::default();
+        let bytes = OWN_BYTES + (15 << 20);
+        let huge: Vec<Room> = (0..5).map(|number| room(&gate, "one", number)).collect();
+        let taken = huge.iter().filter(|room| room.take(bytes).is_ok()).count();
+        assert_eq!(taken, 3);
+        room(&gate, "one", 5).take(OWN_BYTES + (4 << 20)).expect("some is left");
+        drop(huge);
+        room(&gate, "one", 6).take(OWN_BYTES + LARGEST / 2).expect("all is free again");
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
+use countersign_verify::outcome::Unavailable;
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::time::{Instant, timeout_at};
 
 use crate::fair::Places;
 
@@ -15,27 +17,38 @@ const HEAVY: usize = 2;
 
 static TURNS: LazyLock<Arc<Places<String>>> = LazyLock::new(|| Places::new(HEAVY));
 
-/// Works on so many bytes for `holder`. Where they are many, it does so in its turn, and other
-/// tasks leave this worker thread first, if the runtime has any other.
-pub(super) async fn off_the_way<T>(holder: &str, bytes: usize, work: impl FnOnce() -> T) -> T {
+/// Works on so many bytes for `holder`. Where they are many, it does so in its turn, if that comes
+/// before the deadline, and other tasks leave this worker thread first, if the runtime has any other.
+pub(super) async fn off_the_way<T>(
+    holder: &str,
+    bytes: usize,
+    deadline: Instant,
+    work: impl FnOnce() -> T,
+) -> Result<T, Unavailable> {
     if bytes <= LIGHT_BYTES {
-        return work();
+        return Ok(work());
     }
-    let _turn = TURNS.take(holder.to_owned()).await;
+    let turn = timeout_at(deadline, TURNS.take(holder.to_owned())).await;
+    let _turn = turn.map_err(|_| Unavailable::Overloaded)?;
     let others = || Handle::try_current().map(|runtime| runtime.runtime_flavor());
     if matches!(others(), Ok(RuntimeFlavor::MultiThread)) {
-        return tokio::task::block_in_place(work);
+        return Ok(tokio::task::block_in_place(work));
     }
-    work()
+    Ok(work())
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
+
+    /// Longer than any of this takes.
+    fn late() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn k10_a_large_file_leaves_the_worker_to_others() {
@@ -44,7 +57,7 @@ mod tests {
         let work = tokio::spawn(async move {
             // On the same worker's queue, behind this task.
             tokio::spawn(async move { other.store(true, Ordering::SeqCst) });
-            off_the_way("one", LIGHT_BYTES + 1, || {
+            off_the_way("one", LIGHT_BYTES + 1, late(), || {
                 let begun = Instant::now();
                 while !done.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(10) {
                     std::thread::sleep(Duration::from_millis(1));
@@ -53,12 +66,22 @@ mod tests {
             })
             .await
         });
-        assert!(work.await.expect("no panic"), "the other task had to wait");
+        assert_eq!(work.await.expect("no panic"), Ok(true), "the other task had to wait");
     }
 
     #[tokio::test]
     async fn without_other_workers_it_is_done_in_place() {
-        assert_eq!(off_the_way("one", LIGHT_BYTES + 1, || 7).await, 7);
+        assert_eq!(off_the_way("one", LIGHT_BYTES + 1, late(), || 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn k10_a_turn_that_does_not_come_is_not_waited_for_beyond_the_deadline() {
+        let held = TURNS.take("slow".to_owned()).await;
+        let soon = Instant::now() + Duration::from_millis(20);
+        let work = timeout_at(late(), off_the_way("slow", LIGHT_BYTES + 1, soon, || 7)).await;
+        assert_eq!(work.expect("it waits no longer"), Err(Unavailable::Overloaded));
+        drop(held);
+        assert_eq!(off_the_way("slow", LIGHT_BYTES + 1, late(), || 7).await, Ok(7));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -67,7 +90,7 @@ mod tests {
         let work = |holder: &'static str| {
             let (begun, done) = (Arc::clone(&begun), Arc::clone(&done));
             tokio::spawn(async move {
-                off_the_way(holder, LIGHT_BYTES + 1, || {
+                off_the_way(holder, LIGHT_BYTES + 1, late(), || {
                     begun.fetch_add(1, Ordering::SeqCst);
                     while !done.load(Ordering::SeqCst) {
                         std::thread::sleep(Duration::from_millis(1));
@@ -88,10 +111,11 @@ mod tests {
         have_begun(1).await;
         all.push(work("other"));
         have_begun(2).await;
-        assert_eq!(off_the_way("hostile", LIGHT_BYTES, || 7).await, 7, "small ones do not wait");
+        let small = off_the_way("hostile", LIGHT_BYTES, Instant::now(), || 7).await;
+        assert_eq!(small, Ok(7), "small ones do not wait");
         done.store(true, Ordering::SeqCst);
         for work in all {
-            work.await.expect("no panic");
+            work.await.expect("no panic").expect("in time");
         }
         assert_eq!(begun.load(Ordering::SeqCst), 4);
     }

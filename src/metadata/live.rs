@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use countersign_verify::image::{Digest, Reference};
+use countersign_verify::image::{Digest, Pattern, Reference};
 use countersign_verify::tuf;
 use jiff::Timestamp;
 use url::Url;
@@ -43,6 +43,20 @@ pub(super) type Key = ([u8; 32], String);
 /// The source's name and the repository: a set outlives a change of how its source is read.
 pub(super) type SetKey = (String, String);
 
+/// What a repository's trust begins with, and where.
+#[derive(PartialEq)]
+enum Beginning<'s> {
+    Pin {
+        anchor: String,
+        /// Those of the pin that match the repository: they say which names its root's certificate
+        /// may have.
+        patterns: BTreeSet<&'s str>,
+        url: &'s Url,
+    },
+    /// All mirrors of it are alike.
+    Root { anchor: String, max_delegations: usize },
+}
+
 impl Live {
     /// A Notary server's repository.
     pub fn notary(source: Arc<Source>, repository: String, roles: BTreeSet<String>) -> Self {
@@ -63,8 +77,8 @@ impl Live {
     }
 
     /// Whether what was verified of the repository in this source holds in `source` too: it begins
-    /// with the same pin at the same server, or with the same initial root. How we connect and log
-    /// in says nothing of what is signed.
+    /// with the same pin, for the same names, at the same server, or with the same initial root. How
+    /// we connect and log in says nothing of what is signed.
     pub(super) fn holds_in(&self, source: &Arc<Source>) -> bool {
         if Arc::ptr_eq(&self.source, source) || self.source.fingerprint == source.fingerprint {
             return true;
@@ -73,15 +87,19 @@ impl Live {
         here.is_some() && here == self.beginning(source)
     }
 
-    /// What the repository's trust begins with in a source, and where: a pin at a server, or an
-    /// initial root, of which all mirrors are alike. `None` where there is none.
-    fn beginning<'s>(&self, source: &'s Source) -> Option<(String, Option<&'s Url>, usize)> {
+    /// What the repository's trust begins with in a source, and where; `None` where there is nothing.
+    fn beginning<'s>(&self, source: &'s Source) -> Option<Beginning<'s>> {
         match &source.kind {
             SourceKind::Notary { url, pins } => {
-                Some((pins.find(&self.repository).ok()?.anchor(), Some(url), 0))
+                let pin = pins.find(&self.repository).ok()?;
+                let patterns = pin.repositories.iter();
+                let patterns = patterns.filter(|it| it.matches_name(&self.repository));
+                let patterns = patterns.map(Pattern::as_str).collect();
+                Some(Beginning::Pin { anchor: pin.anchor(), patterns, url })
             }
             SourceKind::Tuf { initial, max_delegations, .. } => {
-                Some((initial.as_ref()?.anchor(), None, *max_delegations))
+                let (anchor, max_delegations) = (initial.as_ref()?.anchor(), *max_delegations);
+                Some(Beginning::Root { anchor, max_delegations })
             }
         }
     }

@@ -86,7 +86,7 @@ type Answer = (Instant, Result<Arc<Repository>, Refusal>);
 struct Shared {
     sets: Cache<SetKey, Arc<Set>>,
     answers: Cache<Key, Answer>,
-    /// When an update of a source last found no evidence, until one finds some.
+    /// When an update last found a source away, until one succeeds.
     outages: Cache<[u8; 32], Instant>,
     /// The sources there are, where that was said: what is read of others is not kept.
     sources: ArcSwapOption<BTreeMap<String, Arc<Source>>>,
@@ -207,13 +207,14 @@ fn answers() -> Cache<Key, Answer> {
         .build()
 }
 
-/// Why a file could not be had: with no room, it says nothing of the source.
+/// Why a file could not be had. With no room it says nothing of the source.
 fn not_had(source: &str, file: &str, error: &FetchError) -> Unavailable {
     match error {
         FetchError::NoRoom => Unavailable::Overloaded,
         _ => Unavailable::SourceUnavailable {
             source_name: source.to_owned(),
             cause: format!("{file}: {error}"),
+            is_away: error.is_outage(),
         },
     }
 }
@@ -222,6 +223,7 @@ fn unavailable(live: &Live, cause: &dyn std::fmt::Display) -> Unavailable {
     Unavailable::SourceUnavailable {
         source_name: live.source.name.clone(),
         cause: cause.to_string(),
+        is_away: false,
     }
 }
 

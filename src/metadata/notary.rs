@@ -142,19 +142,20 @@ impl<'a> Fetch<'a> {
         let mut taken = Kept::new();
         let mut keep = |role: &str, file: Bytes| drop(taken.insert(role.to_owned(), file));
         let root = self.take(files, ROOT)?;
-        let host = self.live.source.host();
-        let mut step = off_the_way(&host, root.len(), || update.root(&root)).await?;
+        let (host, until) = (self.live.source.host(), self.deadline);
+        let mut step = off_the_way(&host, root.len(), until, || update.root(&root)).await??;
         while let RootStep::Needs(versions) = step {
             let older = self.older_roots(versions).await?;
             let length = older.values().map(Vec::len).sum();
-            step = off_the_way(&host, length, || update.older_roots(older)).await?;
+            step = off_the_way(&host, length, until, || update.older_roots(older)).await??;
         }
         keep(ROOT, root);
         let timestamp = self.take(files, TIMESTAMP)?;
-        off_the_way(&host, timestamp.len(), || update.timestamp(&timestamp)).await?;
+        off_the_way(&host, timestamp.len(), until, || update.timestamp(&timestamp)).await??;
         let wanted = update.snapshot_file().ok_or_else(|| missing(SNAPSHOT))?;
         let snapshot = self.exact(SNAPSHOT, &wanted, files, limits::SNAPSHOT_BYTES).await?;
-        let step = off_the_way(&host, snapshot.len(), || update.snapshot(&snapshot)).await?;
+        let step =
+            off_the_way(&host, snapshot.len(), until, || update.snapshot(&snapshot)).await??;
         if let SnapshotStep::RootChanged = step {
             return Ok(None);
         }
@@ -168,7 +169,7 @@ impl<'a> Fetch<'a> {
             for ((role, _), file) in wanted.iter().zip(try_join_all(files).await?) {
                 let length = file.as_ref().map_or(0, Bytes::len);
                 let take = || update.role(role, file.as_deref().map_err(Clone::clone));
-                off_the_way(&host, length, take).await;
+                off_the_way(&host, length, until, take).await?;
                 if let Ok(file) = file {
                     keep(role, file);
                 }

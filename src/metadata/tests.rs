@@ -78,7 +78,8 @@ async fn k14_a_source_whose_objects_could_not_be_read_is_not_asked() {
     let cause = "you may not read Secret \"login\"".to_owned();
     assert_eq!(
         refusal,
-        Unavailable::SourceUnavailable { source_name: "notary".to_owned(), cause }.into()
+        Unavailable::SourceUnavailable { source_name: "notary".to_owned(), cause, is_away: false }
+            .into()
     );
     assert!(listener.accept().is_err(), "without its credentials it is not contacted");
 }

@@ -158,7 +158,7 @@ impl Shared {
         let wants = self.wanted(live, before.as_deref());
         let set = before.as_deref();
         let (own, deadline) = (live.wants.len(), begun + UPDATE_TIMEOUT);
-        let room = self.gate.room(live.source.host());
+        let room = self.gate.room(live.source.host(), live.set_key());
         let at = At { set, within, wants: &wants, own, room: &room, deadline };
         let (fetched, computed) = computing(self.fetch(live, at)).await;
         let ended = |outcome| {
@@ -185,8 +185,10 @@ impl Shared {
             }
             Err(refusal) => {
                 ended("failed");
-                let no_room = Refusal::from(Unavailable::Overloaded);
-                if matches!(refusal, Refusal::Unavailable(_)) && refusal != no_room {
+                if let Refusal::Unavailable(Unavailable::SourceUnavailable {
+                    is_away: true, ..
+                }) = refusal
+                {
                     self.outages.insert(live.source.fingerprint, Instant::now());
                 }
                 self.failed(live, refusal.code(), &cause(&refusal));

@@ -277,7 +277,7 @@ impl Registry {
 
 impl Inner {
     fn room(&self, question: &Question) -> Room {
-        Room::new(OWN_BYTES, &self.bytes, question.image.registry().to_owned())
+        Room::new(OWN_BYTES, [self.bytes.none(question.image.registry().to_owned())])
     }
 
     async fn installations(&self, registry: &str) -> Result<Option<Basic>, Unavailable> {

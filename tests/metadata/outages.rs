@@ -7,12 +7,16 @@ use countersign_verify::policy::Action;
 use tokio::task::JoinHandle;
 
 use super::builder::digest;
+use super::freshness::for_all;
 use super::updates::updates;
 use super::world::{World, signs};
 use super::*;
 
 const REFUSE: Duration = Duration::from_secs(300);
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Another repository of the same source.
+const OTHER: &str = "registry.example.com/payments/other";
 
 /// What a source may do instead of its work.
 #[derive(Debug, Clone, Copy)]
@@ -176,6 +180,28 @@ async fn o7_who_keeps_the_turns_does_not_keep_a_revocation_from_being_seen() {
     world.server.release();
     world.until(|| world.repositories.measures().updates_in_flight() == 0).await;
     assert!(signs(&world.ask().await.0.expect("the new set"), "1.0", "second"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn o7_what_one_repository_is_refused_keeps_no_review_of_another_from_what_is_new() {
+    // What is another's own, and what nobody else would get either.
+    for (status, tag) in [(401, "second"), (403, "second"), (404, "second"), (503, "old")] {
+        let repo = for_all();
+        let world = World::new(&repo, 24 * 60 * MINUTE).await;
+        let other = Live { repository: OTHER.to_owned(), ..world.live.clone() };
+        world.server.serve_too(OTHER, &repo.seal());
+        for live in [&world.live, &other] {
+            world.ask_for(live).await.0.expect("verified");
+        }
+        // Nobody asked for so long that nothing was refreshed.
+        tokio::time::advance(2 * 60 * MINUTE).await;
+        world.settle().await;
+        world.server.fails(OTHER, status);
+        world.server.serve_too(GUN, &second(&repo).seal());
+        world.ask_for(&other).await.0.expect("the old set");
+        let (answer, _) = world.ask().await;
+        assert!(signs(&answer.expect("a set"), "1.0", tag), "{status}");
+    }
 }
 
 /// A review of the image that [`sound`] signs, with so much time.

@@ -7,11 +7,15 @@ use futures_util::stream::FuturesUnordered;
 
 use super::*;
 
-/// A repository beside the huge ones.
+/// Repositories beside the huge ones.
 const SMALL: &str = "registry.example.com/payments/small";
+const LARGE: &str = "registry.example.com/payments/large";
 
-/// Of files of this length a host may have four, and not five.
+/// Of repositories with a file of this length a host may have three, and not four.
 const HUGE_BYTES: usize = 15 << 20;
+
+/// And one of this length beside them.
+const LARGE_BYTES: usize = 5 << 20;
 
 #[tokio::test]
 async fn t2_k10_what_updates_hold_is_bounded_and_no_host_keeps_others_from_updating() {
@@ -30,15 +34,17 @@ async fn t2_k10_what_updates_hold_is_bounded_and_no_host_keeps_others_from_updat
     };
     let mut updates: FuturesUnordered<_> = (0..6).map(begin).collect();
     // While the others wait for their last byte, these find no room.
-    for _ in 0..2 {
+    for _ in 0..3 {
         let ended = tokio::time::timeout(Duration::from_secs(8), updates.next()).await;
         let refusal = ended.expect("at once").expect("an update").expect_err("no room");
         assert_eq!(refusal, Refusal::from(Unavailable::Overloaded));
     }
-    // Files of the usual length need none, wherever they are.
-    for (server, gun, number) in [(&other, GUN, 6), (&hostile, SMALL, 7)] {
+    // Files of the usual length need none, wherever they are, and there is some for another's.
+    let others = [(&other, GUN, 6, 0), (&hostile, SMALL, 7, 0), (&hostile, LARGE, 8, LARGE_BYTES)];
+    for (server, gun, number, bytes) in others {
         let mut small = Repo::new(gun);
         small.targets(&[("1.0", "old")]);
+        small.set("targets", "comment", json!("x".repeat(bytes)));
         server.serve_too(gun, &small.seal());
         let mut live = live(server, gun, &small.pin(), MINUTE);
         let source = Arc::make_mut(&mut live.source);
@@ -50,7 +56,7 @@ async fn t2_k10_what_updates_hold_is_bounded_and_no_host_keeps_others_from_updat
         ended.expect("had room");
     }
     // No refusal left a trace, and all room is free again.
-    for ended in join_all((8..12).map(begin)).await {
+    for ended in join_all((9..12).map(begin)).await {
         ended.expect("has room");
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Server {
 struct Shared {
     files: Mutex<HashMap<String, Vec<u8>>>,
     asked: Mutex<Vec<String>>,
+    /// The repositories of which it answers everything with a status.
+    failing: Mutex<HashMap<String, StatusCode>>,
     garbage: AtomicBool,
     held: watch::Sender<bool>,
     /// Is answered also while others are held.
@@ -85,6 +87,12 @@ impl Server {
         self.shared.garbage.store(lies, Ordering::SeqCst);
     }
 
+    /// Answers this status to everything of the repository.
+    pub(crate) fn fails(&self, gun: &str, status: u16) {
+        let status = StatusCode::from_u16(status).expect("a status");
+        self.shared.failing.lock().expect("failing").insert(gun.to_owned(), status);
+    }
+
     /// Answers nothing until it is released.
     pub(crate) fn hold(&self) {
         self.shared.held.send_replace(true);
@@ -104,7 +112,7 @@ impl Server {
         self.shared.held.send_replace(false);
     }
 
-    /// Sends of every file that is longer than a MiB all but its last byte, until it is told
+    /// Sends of every file that is longer than eight MiB all but its last byte, until it is told
     /// otherwise.
     pub(crate) fn withholds(&self, withholds: bool) {
         self.shared.withheld.send_replace(withholds);
@@ -143,10 +151,15 @@ async fn answer(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
     if shared.garbage.load(Ordering::SeqCst) {
         return "<html>It works!</html>".into_response();
     }
+    let gun = uri.path().strip_prefix("/v2/").and_then(|path| path.split_once("/_trust/"));
+    let failing = |(gun, _)| shared.failing.lock().expect("failing").get(gun).copied();
+    if let Some(status) = gun.and_then(failing) {
+        return status.into_response();
+    }
     let file = shared.files.lock().expect("files").get(uri.path()).cloned();
     match file.map(Bytes::from) {
         None => StatusCode::NOT_FOUND.into_response(),
-        Some(file) if file.len() > 1 << 20 => slow_to_end(&shared, file),
+        Some(file) if file.len() > 8 << 20 => slow_to_end(&shared, file),
         Some(file) => file.into_response(),
     }
 }

@@ -51,6 +51,8 @@ async fn o1_a_set_outlives_a_change_of_how_its_source_is_read() {
         }];
         source.connection.unread = Some("Secret \"login\" is not there".to_owned());
         pins(source).push(of(other.pin(), "registry.example.com/another-team/**"));
+        let more = of(repo.pin(), "registry.example.com/this-team/**").repositories;
+        pins(source)[0].repositories.extend(more);
     });
     for _ in 0..2 {
         let (answer, waited) = world.ask_for(&live).await;
@@ -68,12 +70,18 @@ async fn o1_a_set_outlives_a_change_of_how_its_source_is_read() {
 #[tokio::test(start_paused = true)]
 async fn t1_a_set_does_not_outlive_its_pin_or_server() {
     let (repo, other) = (sound(), sound());
+    // Its root's certificate is for all repositories below, as its pin is.
+    let key = Signer::x509(Kind::P256, &Cert::named("registry.example.com/payments/*"));
+    let mut wide = Repo::with_keys(key, [Kind::P256; 3].map(Signer::new));
+    wide.targets(&[("1.0", "old")]);
     let moved = Server::start().await;
     moved.has_nothing();
-    let changes: [(Change<'_>, &str); 3] = [
-        (&|source| pins(source).push(of(other.pin(), GUN)), "RootNotPinned"),
-        (&|source| *pins(source) = vec![other.pin()], "RootNotPinned"),
+    let changes: [(&Repo, Change<'_>, &str); 4] = [
+        (&repo, &|source| pins(source).push(of(other.pin(), GUN)), "RootNotPinned"),
+        (&repo, &|source| *pins(source) = vec![other.pin()], "RootNotPinned"),
+        (&wide, &|source| *pins(source) = vec![of(wide.pin(), GUN)], "MalformedMetadata"),
         (
+            &repo,
             &|source| {
                 let SourceKind::Notary { url, .. } = &mut source.kind else { panic!("of Notary") };
                 *url = moved.url();
@@ -81,13 +89,13 @@ async fn t1_a_set_does_not_outlive_its_pin_or_server() {
             "Unsigned",
         ),
     ];
-    for (change, code) in changes {
-        let world = World::new(&repo, 24 * HOUR).await;
+    for (repo, change, code) in changes {
+        let world = World::new(repo, 24 * HOUR).await;
         world.ask().await.0.expect("verified");
         let live = changed(&world.live, change);
         assert!(world.repositories.current(&live).is_none());
         assert!(world.repositories.at_deadline(&live).is_err());
-        assert_eq!(world.ask_for(&live).await.0.expect_err("others' keys").code(), code);
+        assert_eq!(world.ask_for(&live).await.0.expect_err("another pin").code(), code);
         // A review that began before goes by what it began with.
         assert!(world.repositories.current(&world.live).is_some());
         world.repositories.retain(&only(&live));

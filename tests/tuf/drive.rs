@@ -104,7 +104,7 @@ async fn what_a_bucket_forbids_is_no_root() {
     server.answers(Manner::Status(403));
     let driven = drive(&at(&server), &files, false).await;
     match driven.repository.expect_err("no timestamp") {
-        Refusal::Unavailable(Unavailable::SourceUnavailable { source_name, cause }) => {
+        Refusal::Unavailable(Unavailable::SourceUnavailable { source_name, cause, .. }) => {
             assert_eq!((&*source_name, &*cause), ("mirror", "timestamp.json: status 403"));
         }
         other => panic!("{other:?}"),

@@ -15,6 +15,11 @@ use crate::metadata::{Place, Remembered};
 /// with all roles that there may be takes as much memory as sixteen of those.
 const COUNTED_ROLES: usize = 8;
 
+/// Where a source is full so much is there for what has been seen to gain roles, and not for what
+/// has not: whoever fills it must not keep others from delegating. It is a bound all the same:
+/// [`CHECKPOINTS`] with all roles that there may be would take a replica a gigabyte.
+const GROWN: usize = 2 * CHECKPOINTS;
+
 /// All checkpoints by name.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -92,9 +97,10 @@ impl Known {
             let (before, counted) = (entry.floors.memory.clone(), entry.counts());
             entry.rebase(&loaded.memory, memory);
             let is_more = entry.counts() > counted;
+            let most = if counted == 0 { CHECKPOINTS } else { GROWN };
             let refused = if entry.floors.memory.roles.len() > CHECKPOINT_ROLES {
                 Some(CheckpointError::Roles { name: name.to_owned() })
-            } else if is_more && count - counted + entry.counts() > CHECKPOINTS {
+            } else if is_more && count - counted + entry.counts() > most {
                 Some(CheckpointError::Full { of: place.source.clone() })
             } else {
                 None

@@ -106,7 +106,7 @@ impl Drive<'_> {
     ) -> Result<(), Refusal> {
         let role = file.role.as_str();
         let length = fetched.as_ref().map_or(0, Bytes::len);
-        off_the_way(self.name, length, || {
+        let given = off_the_way(self.name, length, self.deadline, || {
             let answer = match fetched {
                 Ok(bytes) => Answer::Bytes(bytes),
                 Err(FetchError::NotFound) => Answer::Absent,
@@ -116,8 +116,8 @@ impl Drive<'_> {
                 Err(error) => Answer::Unavailable(not_had(self.name, &file.path, error)),
             };
             update.take(role, answer)
-        })
-        .await
+        });
+        given.await?
     }
 
     /// Where there is no room for one, there is none for the others either.

@@ -27,6 +27,8 @@ pub enum Unavailable {
         source_name: String,
         /// What happened.
         cause: String,
+        /// It is not this repository alone: the server, or the way to it, failed.
+        is_away: bool,
     },
     /// The source has not been read completely for too long.
     #[error("TrustSource \"{source_name}\" was last read completely {age_seconds} s ago")]
