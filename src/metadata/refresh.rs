@@ -69,7 +69,7 @@ async fn turn(
 
 async fn refresh(shared: &Arc<Shared>, set: &Set) {
     let live = Live { source: set.attention.source(), ..set.live.clone() };
-    let Some(turn) = shared.gate.enter_background(&live.source.host()).await else { return };
+    let turn = shared.gate.enter_background(live.source.host()).await;
     let (key, live) = (live.set_key(), Arc::new(live));
     let (seen, whole) = (set.complete, Arc::clone(shared));
     let update = move || async move {
