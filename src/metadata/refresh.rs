@@ -24,9 +24,10 @@ pub(super) const LONGEST_BACK_OFF: Duration = Duration::from_secs(16);
 /// Nothing is looked at more often.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Looks after the sets of one repository for as long as they are at hand.
+/// Looks after the sets of one repository, one after the other, for as long as anybody holds one of
+/// them: who puts another in the place of one that has just gone need not know whether it went.
 pub(super) async fn keep(shared: Weak<Shared>, key: SetKey, attention: Weak<Attention>) {
-    let Some(mut pause) = first_pause(&shared, &key) else { return };
+    let Some(mut pause) = first_pause(&shared, &key, &attention) else { return };
     loop {
         sleep(pause).await;
         match turn(&shared, &key, &attention).await {
@@ -36,12 +37,16 @@ pub(super) async fn keep(shared: Weak<Shared>, key: SetKey, attention: Weak<Atte
     }
 }
 
-fn first_pause(shared: &Weak<Shared>, key: &SetKey) -> Option<Duration> {
-    let shared = shared.upgrade()?;
-    Some(pause(&shared, &*shared.sets.get(key)?))
+fn first_pause(
+    shared: &Weak<Shared>,
+    key: &SetKey,
+    attention: &Weak<Attention>,
+) -> Option<Duration> {
+    let (shared, attention) = (shared.upgrade()?, attention.upgrade()?);
+    Some(next_pause(&shared, key, &attention))
 }
 
-/// Refreshes the set if it is in use, and tells when to look again; `None` where it has gone.
+/// Refreshes the set if it is in use, and tells when to look again; `None` where nobody holds any.
 async fn turn(
     shared: &Weak<Shared>,
     key: &SetKey,
@@ -49,19 +54,29 @@ async fn turn(
 ) -> Option<Duration> {
     let (shared, attention) = (shared.upgrade()?, attention.upgrade()?);
     let now = Instant::now();
-    if attention.is_over(now) {
+    if attention.is_over(now) && at_hand(&shared, key, &attention).is_some() {
         shared.sets.invalidate(key);
-        return None;
     }
     if !attention.is_in_use(now) {
         // To look at the set itself would count as use: what nobody asks for is to leave first.
-        return shared.sets.contains_key(key).then(|| spread(attention.source().refresh_after));
+        return Some(spread(attention.source().refresh_after));
     }
-    let ours = |set: &Arc<Set>| Arc::ptr_eq(&set.attention, &attention);
-    let set = shared.sets.get(key).filter(ours)?;
-    refresh(&shared, &set).await;
-    let set = shared.sets.get(key).filter(ours)?;
-    Some(pause(&shared, &set))
+    if let Some(set) = at_hand(&shared, key, &attention) {
+        refresh(&shared, &set).await;
+    }
+    Some(next_pause(&shared, key, &attention))
+}
+
+fn next_pause(shared: &Shared, key: &SetKey, attention: &Arc<Attention>) -> Duration {
+    match at_hand(shared, key, attention) {
+        Some(set) => pause(shared, &set),
+        None => spread(attention.source().refresh_after),
+    }
+}
+
+/// The set, if it is not of those that came after they had gone.
+fn at_hand(shared: &Shared, key: &SetKey, attention: &Arc<Attention>) -> Option<Arc<Set>> {
+    shared.sets.get(key).filter(|set| Arc::ptr_eq(&set.attention, attention))
 }
 
 async fn refresh(shared: &Arc<Shared>, set: &Set) {
