@@ -122,3 +122,20 @@ fn spread(whole: Duration) -> Duration {
     let random = (RandomState::new().hash_one(0) % 1024) as f64 / 1024.0;
     whole.mul_f64(DUE.0 + (DUE.1 - DUE.0) * random)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o6_pauses_are_spread_over_their_whole_range() {
+        let pauses: Vec<Duration> = (0..1000).map(|_| spread(Duration::from_secs(1000))).collect();
+        // A tenth of it without any is a bug, and no chance: one in 10^45.
+        for tenth in 0..10 {
+            let (from, to) = (600 + 30 * tenth, 630 + 30 * tenth);
+            let is_within = |pause: &Duration| (from..to).contains(&pause.as_secs());
+            assert!(pauses.iter().any(is_within), "none from {from} s to {to} s");
+        }
+        assert!(pauses.iter().all(|pause| (600..900).contains(&pause.as_secs())));
+    }
+}
