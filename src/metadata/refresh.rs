@@ -27,9 +27,10 @@ pub(super) const FAILING: Duration = LONGEST_BACK_OFF.saturating_add(UPDATE_TIME
 /// Nothing is looked at more often.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Looks after the sets of one repository for as long as they are at hand.
+/// Looks after the sets of one repository, one after the other, for as long as anybody holds one of
+/// them: who puts another in the place of one that has just gone need not know whether it went.
 pub(super) async fn keep(shared: Weak<Shared>, key: SetKey, attention: Weak<Attention>) {
-    let Some(mut pause) = first_pause(&shared, &key) else { return };
+    let Some(mut pause) = first_pause(&shared, &key, &attention) else { return };
     loop {
         sleep(pause).await;
         match turn(&shared, &key, &attention).await {
@@ -39,12 +40,16 @@ pub(super) async fn keep(shared: Weak<Shared>, key: SetKey, attention: Weak<Atte
     }
 }
 
-fn first_pause(shared: &Weak<Shared>, key: &SetKey) -> Option<Duration> {
-    let shared = shared.upgrade()?;
-    Some(pause(&shared, &*shared.sets.get(key)?))
+fn first_pause(
+    shared: &Weak<Shared>,
+    key: &SetKey,
+    attention: &Weak<Attention>,
+) -> Option<Duration> {
+    let (shared, attention) = (shared.upgrade()?, attention.upgrade()?);
+    Some(next_pause(&shared, key, &attention))
 }
 
-/// Refreshes the set if it is in use, and tells when to look again; `None` where it has gone.
+/// Refreshes the set if it is in use, and tells when to look again; `None` where nobody holds any.
 async fn turn(
     shared: &Weak<Shared>,
     key: &SetKey,
@@ -52,19 +57,29 @@ async fn turn(
 ) -> Option<Duration> {
     let (shared, attention) = (shared.upgrade()?, attention.upgrade()?);
     let now = Instant::now();
-    if attention.is_over(now) {
+    if attention.is_over(now) && at_hand(&shared, key, &attention).is_some() {
         shared.sets.invalidate(key);
-        return None;
     }
     if !attention.is_in_use(now) {
         // To look at the set itself would count as use: what nobody asks for is to leave first.
-        return shared.sets.contains_key(key).then(|| spread(attention.source().refresh_after));
+        return Some(spread(attention.source().refresh_after));
     }
-    let ours = |set: &Arc<Set>| Arc::ptr_eq(&set.attention, &attention);
-    let set = shared.sets.get(key).filter(ours)?;
-    refresh(&shared, &set).await;
-    let set = shared.sets.get(key).filter(ours)?;
-    Some(pause(&shared, &set))
+    if let Some(set) = at_hand(&shared, key, &attention) {
+        refresh(&shared, &set).await;
+    }
+    Some(next_pause(&shared, key, &attention))
+}
+
+fn next_pause(shared: &Shared, key: &SetKey, attention: &Arc<Attention>) -> Duration {
+    match at_hand(shared, key, attention) {
+        Some(set) => pause(shared, &set),
+        None => spread(attention.source().refresh_after),
+    }
+}
+
+/// The set, if it is not of those that came after they had gone.
+fn at_hand(shared: &Shared, key: &SetKey, attention: &Arc<Attention>) -> Option<Arc<Set>> {
+    shared.sets.get(key).filter(|set| Arc::ptr_eq(&set.attention, attention))
 }
 
 async fn refresh(shared: &Arc<Shared>, set: &Set) {
@@ -109,4 +124,21 @@ fn spread(whole: Duration) -> Duration {
     // A freshly keyed hash is random enough to spread pauses.
     let random = (RandomState::new().hash_one(0) % 1024) as f64 / 1024.0;
     whole.mul_f64(DUE.0 + (DUE.1 - DUE.0) * random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o6_pauses_are_spread_over_their_whole_range() {
+        let pauses: Vec<Duration> = (0..1000).map(|_| spread(Duration::from_secs(1000))).collect();
+        // A tenth of it without any is a bug, and no chance: one in 10^45.
+        for tenth in 0..10 {
+            let (from, to) = (600 + 30 * tenth, 630 + 30 * tenth);
+            let is_within = |pause: &Duration| (from..to).contains(&pause.as_secs());
+            assert!(pauses.iter().any(is_within), "none from {from} s to {to} s");
+        }
+        assert!(pauses.iter().all(|pause| (600..900).contains(&pause.as_secs())));
+    }
 }

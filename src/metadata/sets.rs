@@ -1,7 +1,7 @@
 //! Which sets are at hand.
 
 use moka::Entry;
-use moka::ops::compute::Op;
+use moka::ops::compute::{CompResult, Op};
 
 use super::*;
 
@@ -24,10 +24,14 @@ impl Shared {
         let is_there = |now: Option<Entry<SetKey, Arc<Set>>>| {
             now.is_some_and(|now| Arc::ptr_eq(now.value(), before))
         };
-        self.sets.entry(before.live.set_key()).and_compute_with(|now| match is_there(now) {
+        let entry = self.sets.entry(before.live.set_key());
+        let done = entry.and_compute_with(|now| match is_there(now) {
             true => Op::Put(Arc::new(before.extended(repository))),
             false => Op::Nop,
         });
+        if let CompResult::ReplacedWith(entry) = done {
+            self.settle(entry.key(), entry.value());
+        }
     }
 
     /// Swaps a set in, and tells the warnings that the one before did not have.
@@ -55,7 +59,6 @@ impl Shared {
         let set = Set::new(live.clone(), repository, files, complete, Arc::clone(&attention));
         let set = Arc::new(set);
         self.sets.insert(key.clone(), Arc::clone(&set));
-        // Once it is there, so that either we or who takes the source away sees it.
         self.settle(&key, &set);
         if is_new {
             let (shared, cared_for) = (Arc::downgrade(self), Arc::downgrade(&attention));
@@ -77,7 +80,8 @@ impl Shared {
         self.wants.retain(|(fingerprint, _)| !gone(fingerprint));
     }
 
-    /// A set goes on in its source as that is now, or goes.
+    /// A set goes on in its source as that is now, or goes. Once it is there, so that either who puts
+    /// it there or who takes the source away sees it.
     fn settle(&self, key: &SetKey, set: &Set) {
         let sources = self.sources.load();
         let source = match &*sources {
@@ -90,3 +94,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

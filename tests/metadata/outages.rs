@@ -24,22 +24,26 @@ enum Away {
     Gone,
     Lying,
     Hanging,
+    /// As a proxy answers before a server that is not there.
+    Failing,
 }
 
 impl Away {
-    const ALL: [Self; 3] = [Self::Gone, Self::Lying, Self::Hanging];
+    const ALL: [Self; 4] = [Self::Gone, Self::Lying, Self::Hanging, Self::Failing];
 
     fn begin(self, world: &World) {
         match self {
             Self::Gone => world.server.has_nothing(),
             Self::Lying => world.server.lies(true),
             Self::Hanging => world.server.hold(),
+            Self::Failing => world.server.fails(GUN, 503),
         }
     }
 
     async fn end(self, world: &World, repo: &Repo) {
         world.serve(&repo.seal());
         world.server.lies(false);
+        world.server.works();
         world.server.release();
         // What hung until now is answered before its time is over.
         world.settle().await;
@@ -92,6 +96,31 @@ async fn o1_an_older_set_answers_without_a_wait_until_its_bound_and_not_a_second
         let (answer, _) = world.ask().await;
         assert!(signs(&answer.expect("a new set"), "1.0", "second"), "{away:?}");
         assert_eq!(world.sets().failing, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn o2_a_source_that_is_back_answers_where_the_set_is_too_old_though_nobody_knows_yet() {
+    for away in [Away::Gone, Away::Lying, Away::Failing] {
+        let repo = sound();
+        let world = World::new(&repo, REFUSE).await;
+        world.ask().await.0.expect("verified");
+        away.begin(&world);
+        world.pass(REFUSE + MINUTE).await;
+        // The background has just found it away, and leaves it alone for more than nine seconds.
+        world.server.asked_since();
+        while world.server.asked_since().is_empty() {
+            world.pass(SECOND).await;
+        }
+        assert!(stale(&world.ask().await.0.expect_err("too old")).is_some(), "{away:?}");
+        // What was tried for that has ended, too.
+        world.pass(3 * SECOND).await;
+        away.end(&world, &second(&repo)).await;
+        world.server.asked_since();
+        world.pass(SECOND).await;
+        assert_eq!(world.server.asked_since(), [""; 0], "{away:?}: by nobody yet");
+        let (answer, _) = world.ask().await;
+        assert!(signs(&answer.expect("a new set"), "1.0", "second"), "{away:?}");
     }
 }
 

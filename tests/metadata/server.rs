@@ -93,6 +93,11 @@ impl Server {
         self.shared.failing.lock().expect("failing").insert(gun.to_owned(), status);
     }
 
+    /// Answers as before to everything.
+    pub(crate) fn works(&self) {
+        self.shared.failing.lock().expect("failing").clear();
+    }
+
     /// Answers nothing until it is released.
     pub(crate) fn hold(&self) {
         self.shared.held.send_replace(true);

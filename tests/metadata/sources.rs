@@ -69,11 +69,7 @@ async fn o1_a_set_outlives_a_change_of_how_its_source_is_read() {
 
 #[tokio::test(start_paused = true)]
 async fn t1_a_set_does_not_outlive_its_pin_or_server() {
-    let (repo, other) = (sound(), sound());
-    // Its root's certificate is for all repositories below, as its pin is.
-    let key = Signer::x509(Kind::P256, &Cert::named("registry.example.com/payments/*"));
-    let mut wide = Repo::with_keys(key, [Kind::P256; 3].map(Signer::new));
-    wide.targets(&[("1.0", "old")]);
+    let (repo, other, wide) = (sound(), sound(), for_all());
     let moved = Server::start().await;
     moved.has_nothing();
     let changes: [(&Repo, Change<'_>, &str); 4] = [

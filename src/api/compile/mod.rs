@@ -45,8 +45,8 @@ pub struct Compiled {
 pub struct Source {
     /// The resource's name.
     pub name: String,
-    /// The same only where the URLs, the pins or initial root and the connection are: what was
-    /// read through others does not answer for this source.
+    /// The same only where the URLs, the pins or initial root and the connection are: connections and
+    /// refusals are kept by it. What was verified may outlive a change of some of these.
     pub fingerprint: [u8; 32],
     /// Where its metadata is, and what its trust begins with.
     pub kind: SourceKind,
