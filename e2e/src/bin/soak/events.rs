@@ -8,11 +8,14 @@ use countersign_e2e::flood::ADMITTED;
 use countersign_e2e::front::Mode;
 use countersign_e2e::notary_client::Keeper;
 use countersign_e2e::policies::Policy;
-use countersign_e2e::{Failure, Outcome, reviews};
+use countersign_e2e::reviews::{self, Verdict};
+use countersign_e2e::{Failure, Outcome};
 
+use crate::load::code_of;
 use crate::replicas::Replica;
 use crate::tally::Tally;
 use crate::trouble::Trouble;
+use crate::tuf;
 use crate::world::{EDITED, SERVICE, World};
 
 /// Between two events.
@@ -50,12 +53,14 @@ const ROLES: [(&str, Keeper); 4] = [
 
 type Event = fn(&World, &Tally, usize) -> Outcome<()>;
 
-const EVENTS: [(&str, Event); 10] = [
+const EVENTS: [(&str, Event); 12] = [
     ("a tag is signed, and revoked", signed_and_revoked),
+    ("a TUF target is signed and revoked, and comes back", tuf::went_back),
     ("keys are rotated", rotated),
     ("a policy is edited", edited),
     ("the certificate is replaced", replaced),
     ("Notary fails", notary_fails),
+    ("TUF fails", tuf_fails),
     ("all is well for a while", well),
     ("a replica is killed", killed),
     ("the registry fails", registry_fails),
@@ -164,6 +169,13 @@ fn registry_fails(world: &World, _: &Tally, round: usize) -> Outcome<()> {
     Ok(())
 }
 
+/// What is at hand of it is enough for every review.
+fn tuf_fails(world: &World, _: &Tally, round: usize) -> Outcome<()> {
+    let mode = FAULTS[round % FAULTS.len()];
+    world.troubles.fail(Trouble::Tuf, &world.tuf.front, mode, FAULT);
+    Ok(())
+}
+
 /// By the end nothing excuses anything, and nothing is left of what was.
 fn well(world: &World, _: &Tally, _: usize) -> Outcome<()> {
     thread::sleep(WELL);
@@ -174,7 +186,7 @@ fn well(world: &World, _: &Tally, _: usize) -> Outcome<()> {
 }
 
 /// Waits until pods in the namespace that no load is in get this answer of every replica.
-fn follow(
+pub(crate) fn follow(
     world: &World,
     tally: &Tally,
     what: &'static str,
@@ -191,11 +203,10 @@ fn follow_on(
     image: &str,
     code: &str,
 ) -> Outcome<()> {
-    let pod = reviews::create(EDITED, &reviews::pod("app", image));
     let begun = Instant::now();
     loop {
-        let verdict = replica.review("/validate", &pod)?;
-        let is = if verdict.allowed { ADMITTED } else { verdict.code() };
+        let verdict = ask(replica, image)?;
+        let is = code_of(&verdict);
         if is == code {
             tally.right(what, code, begun.elapsed());
             return Ok(());
@@ -206,4 +217,30 @@ fn follow_on(
         }
         thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Whether every replica gives one of these answers now.
+pub(crate) fn holds(
+    world: &World,
+    tally: &Tally,
+    what: &'static str,
+    image: &str,
+    codes: &[&str],
+) -> Outcome<()> {
+    for replica in world.replicas.all() {
+        let asked = Instant::now();
+        let verdict = ask(&replica, image)?;
+        let is = code_of(&verdict);
+        if codes.contains(&is) {
+            tally.right(what, is, asked.elapsed());
+        } else {
+            tally.wrong(what, &format!("{is}, not {codes:?}: {}", verdict.message));
+        }
+    }
+    Ok(())
+}
+
+/// The verdict on a pod in the namespace that no load is in.
+fn ask(replica: &Replica, image: &str) -> Outcome<Verdict> {
+    replica.review("/validate", &reviews::create(EDITED, &reviews::pod("app", image)))
 }

@@ -56,7 +56,7 @@ impl Kind {
 
 /// All kinds, each sent by a thread of its own. A tag that is not signed is refused for that,
 /// whatever the registry says.
-pub(crate) const KINDS: [Kind; 7] = [
+pub(crate) const KINDS: [Kind; 9] = [
     Kind::new("warm, signed", |world, _| world.steady.by_digest(), ADMITTED),
     Kind::new("warm, not signed", |world, _| world.unsigned.by_digest(), "Unsigned"),
     Kind::new("tag, signed", |world, _| world.steady.tagged("1"), ADMITTED)
@@ -68,11 +68,19 @@ pub(crate) const KINDS: [Kind; 7] = [
     Kind::new("over a new connection, signed", |world, _| world.steady.by_digest(), ADMITTED)
         .afresh()
         .every(100),
+    Kind::new("TUF, signed", |world, _| world.tuf.steady.by_digest(), ADMITTED).every(10),
+    Kind::new("TUF, not signed", unsigned_by_tuf, "Unsigned").every(10),
 ];
 
 /// A repository that nobody has asked for.
 fn cold(world: &World, number: usize) -> String {
     format!("{}/cold/{number}@{}", world.registry_front.host(), world.steady.digest)
+}
+
+/// A repository that the TUF source has no target of.
+fn unsigned_by_tuf(world: &World, number: usize) -> String {
+    let host = world.registry_front.host();
+    format!("{host}/tuf/cold-{number}@{}", world.tuf.steady.digest)
 }
 
 /// Sends reviews of a kind until it is over.
@@ -105,11 +113,16 @@ fn ask(kind: &Kind, world: &World, replica: &Replica, image: &str) -> Outcome<Ve
 }
 
 fn judge(kind: &Kind, world: &World, tally: &Tally, asked: Instant, verdict: &Verdict) {
-    let code = if verdict.allowed { ADMITTED } else { verdict.code() };
+    let code = code_of(verdict);
     let excused = || kind.excuse.is_some_and(|it| world.troubles.excuse(it, code, asked));
     if code == kind.code || excused() {
         tally.right(kind.what, code, asked.elapsed());
     } else {
         tally.wrong(kind.what, &format!("{code}, not {}: {}", kind.code, verdict.message));
     }
+}
+
+/// The code of a refusal, or [`ADMITTED`].
+pub(crate) fn code_of(verdict: &Verdict) -> &str {
+    if verdict.allowed { ADMITTED } else { verdict.code() }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Trouble {
     Notary,
     /// The registry fails.
     Registry,
+    /// The TUF server fails.
+    Tuf,
     /// Keys have been rotated: a new root holds at once, also where not every file that it has
     /// signed was read yet.
     Rotation,
@@ -33,6 +35,8 @@ impl Trouble {
         match self {
             Self::Notary => &["SourceUnavailable", "DeadlineExceeded", "MalformedMetadata"],
             Self::Registry => &["RegistryUnavailable", "DeadlineExceeded"],
+            // All that it has is at hand: there is nothing that it could excuse.
+            Self::Tuf => &[],
             Self::Rotation => &["SourceUnavailable", "ThresholdNotMet"],
         }
     }

@@ -14,11 +14,13 @@ use countersign_e2e::pki::Authority;
 use countersign_e2e::policies::{Policy, Source};
 use countersign_e2e::process::eventually;
 use countersign_e2e::registry::{Image, Registry};
+use countersign_e2e::tuf::resources;
 use countersign_e2e::{Context, Outcome};
 use tempfile::TempDir;
 
 use crate::replicas::{Replica, Replicas};
 use crate::trouble::Troubles;
+use crate::tuf::{self, Tuf};
 
 /// For whom a replica's certificate is.
 pub(crate) const SERVICE: &str = "countersign.countersign.svc";
@@ -36,6 +38,7 @@ pub(crate) struct World {
     pub(crate) troubles: Troubles,
     pub(crate) notary_front: Front,
     pub(crate) registry_front: Front,
+    pub(crate) tuf: Tuf,
     pub(crate) signer: NotaryClient,
     /// Signed as 1, and stays so.
     pub(crate) steady: Image,
@@ -75,6 +78,7 @@ impl World {
         for image in [&steady, &rotating] {
             signer.sign(&image.name, "1", &image.digest, image.size)?;
         }
+        let tuf = Tuf::start(path, &authority, &registry, &host)?;
         let api_server = ApiServer::start(&path.join("kubernetes"), &authority)?;
         install::definitions(&api_server)?;
         let mut config = Config::new(Path::new(""));
@@ -82,23 +86,12 @@ impl World {
         config.registry_certs = Some(registry.certs().to_owned());
         // A line for each review would fill disks.
         config.more.push("--log=warn".to_owned());
-        for namespace in ["payments", EDITED] {
-            api_server.create_namespace(namespace)?;
-        }
-        let pin = signer.pin(&steady.name)?;
-        let mut source = Source::new(SOURCE, notary_front.url(), &authority.pem());
-        for repository in ["steady/api", "rotating/api", "changing/api", "cold/**"] {
-            let name = repository.split('/').next().context("a repository without a name")?;
-            source = source.pin(name, &format!("{host}/{repository}"), &pin);
-        }
-        source.refresh_after = 2;
-        let here = ["apply", "-n", SYSTEM_NAMESPACE, "-f", "-"];
-        api_server.kubectl_with(&here, &source.config_map())?.success()?;
         let world = Self {
             replicas: Replicas::start(path, authority, config)?,
             troubles: Troubles::default(),
             notary_front,
             registry_front,
+            tuf,
             signer,
             steady,
             unsigned,
@@ -108,17 +101,40 @@ impl World {
             _notary: notary,
             _folder: folder,
         };
-        world.apply(&source.yaml())?;
-        world.apply(&Policy::new("all", &format!("{host}/**"), SOURCE).yaml())?;
+        world.trust()?;
         for replica in world.replicas.all() {
             world.warm_up(&replica)?;
         }
         Ok(world)
     }
 
+    /// Writes the sources and the policies.
+    fn trust(&self) -> Outcome<()> {
+        let (host, authority) = (self.registry_front.host(), self.replicas.authority());
+        let pin = self.signer.pin(&self.steady.name)?;
+        let mut source = Source::new(SOURCE, self.notary_front.url(), &authority.pem());
+        for repository in ["steady/api", "rotating/api", "changing/api", "cold/**"] {
+            let name = repository.split('/').next().context("a repository without a name")?;
+            source = source.pin(name, &format!("{host}/{repository}"), &pin);
+        }
+        source.refresh_after = 2;
+        let api_server = self.api_server();
+        for namespace in ["payments", EDITED] {
+            api_server.create_namespace(namespace)?;
+        }
+        let here = ["apply", "-n", SYSTEM_NAMESPACE, "-f", "-"];
+        api_server.kubectl_with(&here, &source.config_map())?.success()?;
+        self.tuf.trust(&api_server, authority, host)?;
+        drop(api_server);
+        self.apply(&source.yaml())?;
+        let mut all = Policy::new("all", &format!("{host}/**"), SOURCE);
+        all.exclude = vec![format!("{host}/{}", tuf::REPOSITORIES)];
+        self.apply(&all.yaml())
+    }
+
     /// Lets a replica have at hand what is asked of it as such.
     pub(crate) fn warm_up(&self, replica: &Replica) -> Outcome<()> {
-        for image in [&self.steady, &self.rotating] {
+        for image in [&self.steady, &self.rotating, &self.tuf.steady] {
             let ask = || Ok(replica.pod(&image.by_digest())?.0);
             eventually("a signed image", ask, |verdict| verdict.allowed)?;
         }
@@ -132,6 +148,13 @@ impl World {
         Ok(image)
     }
 
+    /// Pushes an image, and gives its manifest with it.
+    pub(crate) fn pushed(&self, repository: &str, tag: &str) -> Outcome<(Image, Vec<u8>)> {
+        let image = self.registry.push(repository, tag, tag)?;
+        let manifest = self.registry.manifest(&image)?;
+        Ok((image.at(self.registry_front.host()), manifest))
+    }
+
     /// Writes a resource as an administrator does.
     pub(crate) fn apply(&self, yaml: &str) -> Outcome<()> {
         self.api_server().kubectl_with(&["apply", "-f", "-"], yaml)?.success().map(drop)
@@ -141,9 +164,10 @@ impl World {
         self.api_server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Repositories whose last update failed, of all replicas.
+    /// Repositories whose last update failed, of all sources and replicas.
     pub(crate) fn failing(&self) -> Outcome<f64> {
-        self.sum(&format!("countersign_repositories_failing{{source=\"{SOURCE}\"}}"))
+        let of = |source| format!("countersign_repositories_failing{{source=\"{source}\"}}");
+        [SOURCE, resources::SOURCE].into_iter().map(|source| self.sum(&of(source))).sum()
     }
 
     /// Says whether neither the metrics nor the logs tell of a panic.
