@@ -11,6 +11,7 @@ use countersign_e2e::policies::Policy;
 use countersign_e2e::reviews::{self, Verdict};
 use countersign_e2e::{Failure, Outcome};
 
+use crate::checkpoints;
 use crate::load::code_of;
 use crate::replicas::Replica;
 use crate::tally::Tally;
@@ -22,7 +23,7 @@ use crate::world::{EDITED, SERVICE, World};
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// How long a change may take to be seen: a refresh, and one that a fault has kept.
-const SEEN: Duration = Duration::from_secs(40);
+pub(crate) const SEEN: Duration = Duration::from_secs(40);
 
 /// How long a server fails.
 const FAULT: Duration = Duration::from_secs(3);
@@ -53,17 +54,19 @@ const ROLES: [(&str, Keeper); 4] = [
 
 type Event = fn(&World, &Tally, usize) -> Outcome<()>;
 
-const EVENTS: [(&str, Event); 12] = [
+const EVENTS: [(&str, Event); 14] = [
     ("a tag is signed, and revoked", signed_and_revoked),
     ("a TUF target is signed and revoked, and comes back", tuf::went_back),
     ("keys are rotated", rotated),
     ("a policy is edited", edited),
     ("the certificate is replaced", replaced),
+    ("a checkpoint is deleted", checkpoints::deleted),
     ("Notary fails", notary_fails),
     ("TUF fails", tuf_fails),
     ("all is well for a while", well),
     ("a replica is killed", killed),
     ("the registry fails", registry_fails),
+    ("a checkpoint is set back", checkpoints::set_back),
     ("the API server restarts", restarted),
     ("all is well for a while", well),
 ];
@@ -149,12 +152,14 @@ fn killed(world: &World, tally: &Tally, round: usize) -> Outcome<()> {
     Ok(())
 }
 
-/// Reviews go on meanwhile: nothing excuses them.
+/// Reviews of what is known go on meanwhile: nothing excuses them.
 fn restarted(world: &World, _: &Tally, _: usize) -> Outcome<()> {
-    let mut api_server = world.api_server();
-    api_server.stop();
-    thread::sleep(FAULT);
-    api_server.start_again()
+    world.troubles.with(Trouble::ApiServer, || {
+        let mut api_server = world.api_server();
+        api_server.stop();
+        thread::sleep(FAULT);
+        api_server.start_again()
+    })
 }
 
 fn notary_fails(world: &World, _: &Tally, round: usize) -> Outcome<()> {

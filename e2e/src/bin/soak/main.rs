@@ -1,11 +1,13 @@
 //! `make soak`: an hour of everything. Two replicas with a real API server, a real Notary server, a
 //! TUF repository that python-tuf writes and a real registry, under load without a pause, while tags
-//! are signed and revoked, keys rotated, policies edited, certificates replaced, servers go back or
-//! fail for seconds, the API server restarts, and one of the replicas is killed. Ends with 1 on a
+//! are signed and revoked, keys rotated, policies edited, certificates replaced, checkpoints
+//! deleted and set back, servers go back or fail for seconds, the API server restarts, and one of the
+//! replicas is killed. Ends with 1 on a
 //! wrong verdict, on a panic, and where what a replica takes of the machine grows.
 //!
 //! `SOAK_SECONDS` says for how long: 3600 unless it is set.
 
+mod checkpoints;
 mod events;
 mod load;
 mod replicas;

@@ -25,6 +25,8 @@ pub(crate) enum Trouble {
     Registry,
     /// The TUF server fails.
     Tuf,
+    /// The API server does not take what is to be remembered.
+    ApiServer,
     /// Keys have been rotated: a new root holds at once, also where not every file that it has
     /// signed was read yet.
     Rotation,
@@ -37,6 +39,7 @@ impl Trouble {
             Self::Registry => &["RegistryUnavailable", "DeadlineExceeded"],
             // All that it has is at hand: there is nothing that it could excuse.
             Self::Tuf => &[],
+            Self::ApiServer => &["SourceUnavailable", "DeadlineExceeded"],
             Self::Rotation => &["SourceUnavailable", "ThresholdNotMet"],
         }
     }
