@@ -16,7 +16,7 @@ const SEEN: Duration = Duration::from_secs(4);
 /// tag waits with it. Of repositories that nobody has asked for, no two have the same name.
 const HANGS: Duration = Duration::from_secs(10);
 
-/// What can excuse a refusal. Each kind of review can be hit by one of them at most.
+/// What can excuse a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Trouble {
     /// The Notary server fails.

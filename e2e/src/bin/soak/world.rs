@@ -18,6 +18,7 @@ use countersign_e2e::tuf::resources;
 use countersign_e2e::{Context, Outcome};
 use tempfile::TempDir;
 
+use crate::many::{self, Many};
 use crate::replicas::{Replica, Replicas};
 use crate::trouble::Troubles;
 use crate::tuf::{self, Tuf};
@@ -39,6 +40,7 @@ pub(crate) struct World {
     pub(crate) notary_front: Front,
     pub(crate) registry_front: Front,
     pub(crate) tuf: Tuf,
+    many: Many,
     pub(crate) signer: NotaryClient,
     /// Signed as 1, and stays so.
     pub(crate) steady: Image,
@@ -87,17 +89,18 @@ impl World {
         // A line for each review would fill disks.
         config.more.push("--log=warn".to_owned());
         let world = Self {
-            replicas: Replicas::start(path, authority, config)?,
             troubles: Troubles::default(),
             notary_front,
             registry_front,
             tuf,
+            many: Many::start(&authority)?,
             signer,
             steady,
             unsigned,
             rotating,
             registry,
             api_server: Mutex::new(api_server),
+            replicas: Replicas::start(path, authority, config)?,
             _notary: notary,
             _folder: folder,
         };
@@ -122,14 +125,17 @@ impl World {
         for namespace in ["payments", EDITED] {
             api_server.create_namespace(namespace)?;
         }
+        let many = self.many.source(authority);
         let here = ["apply", "-n", SYSTEM_NAMESPACE, "-f", "-"];
-        api_server.kubectl_with(&here, &source.config_map())?.success()?;
+        for source in [&source, &many] {
+            api_server.kubectl_with(&here, &source.config_map())?.success()?;
+        }
         self.tuf.trust(&api_server, authority, host)?;
         drop(api_server);
-        self.apply(&source.yaml())?;
         let mut all = Policy::new("all", &format!("{host}/**"), SOURCE);
         all.exclude = vec![format!("{host}/{}", tuf::REPOSITORIES)];
-        self.apply(&all.yaml())
+        let objects = [source.yaml(), many.yaml(), all.yaml(), Many::policy().yaml()];
+        objects.iter().try_for_each(|yaml| self.apply(yaml))
     }
 
     /// Lets a replica have at hand what is asked of it as such.
@@ -167,7 +173,10 @@ impl World {
     /// Repositories whose last update failed, of all sources and replicas.
     pub(crate) fn failing(&self) -> Outcome<f64> {
         let of = |source| format!("countersign_repositories_failing{{source=\"{source}\"}}");
-        [SOURCE, resources::SOURCE].into_iter().map(|source| self.sum(&of(source))).sum()
+        [SOURCE, resources::SOURCE, many::SOURCE]
+            .into_iter()
+            .map(|source| self.sum(&of(source)))
+            .sum()
     }
 
     /// Says whether neither the metrics nor the logs tell of a panic.
