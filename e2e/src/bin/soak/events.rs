@@ -11,6 +11,7 @@ use countersign_e2e::policies::Policy;
 use countersign_e2e::reviews::{self, Verdict};
 use countersign_e2e::{Failure, Outcome};
 
+use crate::burst;
 use crate::checkpoints;
 use crate::load::code_of;
 use crate::replicas::Replica;
@@ -54,7 +55,9 @@ const ROLES: [(&str, Keeper); 4] = [
 
 type Event = fn(&World, &Tally, usize) -> Outcome<()>;
 
-const EVENTS: [(&str, Event); 14] = [
+const EVENTS: [(&str, Event); 15] = [
+    // The first, so that what it takes of memory is taken before anything is compared.
+    ("more is asked for than there are places for", burst::overload),
     ("a tag is signed, and revoked", signed_and_revoked),
     ("a TUF target is signed and revoked, and comes back", tuf::went_back),
     ("keys are rotated", rotated),

@@ -2,8 +2,8 @@
 //! TUF repository that python-tuf writes, a real registry and a thousand repositories more, under load
 //! without a pause, while tags are signed and revoked, keys rotated, policies edited, certificates
 //! replaced, checkpoints deleted and set back, servers go back or fail for seconds, the API server
-//! restarts, and one of the replicas is killed. Ends with 1 on a wrong verdict, on a panic, and where
-//! what a replica takes of the machine grows.
+//! restarts, more is asked for at once than there are places for, and one of the replicas is killed.
+//! Ends with 1 on a wrong verdict, on a panic, and where what a replica takes of the machine grows.
 //!
 //! `SOAK_SECONDS` says for how long: 3600 unless it is set.
 
@@ -15,6 +15,7 @@ mod builder;
 #[path = "../../../../verify/tests/notary/signer.rs"]
 mod signer;
 
+mod burst;
 mod checkpoints;
 mod events;
 mod load;

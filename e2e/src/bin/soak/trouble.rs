@@ -12,8 +12,8 @@ use countersign_e2e::front::{Front, Mode};
 /// refusal is remembered, and a moment.
 const SEEN: Duration = Duration::from_secs(4);
 
-/// How long a question hangs at most at a registry that does not answer: whoever asks for the same
-/// tag waits with it. Of repositories that nobody has asked for, no two have the same name.
+/// How long a question hangs at most at a server that does not answer. Whoever asks a registry for
+/// the same tag waits with it, and it keeps its place.
 const HANGS: Duration = Duration::from_secs(10);
 
 /// What can excuse a refusal.
@@ -25,6 +25,8 @@ pub(crate) enum Trouble {
     Registry,
     /// The TUF server fails.
     Tuf,
+    /// More was asked for at once than there are places for.
+    Overload,
     /// The API server does not take what is to be remembered.
     ApiServer,
     /// Keys have been rotated: a new root holds at once, also where not every file that it has
@@ -39,6 +41,7 @@ impl Trouble {
             Self::Registry => &["RegistryUnavailable", "DeadlineExceeded"],
             // All that it has is at hand: there is nothing that it could excuse.
             Self::Tuf => &[],
+            Self::Overload => &["Overloaded", "DeadlineExceeded"],
             Self::ApiServer => &["SourceUnavailable", "DeadlineExceeded"],
             Self::Rotation => &["SourceUnavailable", "ThresholdNotMet"],
         }
@@ -62,10 +65,11 @@ impl Troubles {
     }
 
     /// Does something that goes with this trouble.
-    pub(crate) fn with(&self, trouble: Trouble, act: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
+    pub(crate) fn with<T>(&self, trouble: Trouble, act: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         self.set(trouble, None);
         let acted = act();
-        self.set(trouble, Some(Instant::now() + SEEN));
+        let hangs = if trouble == Trouble::Overload { HANGS } else { Duration::ZERO };
+        self.set(trouble, Some(Instant::now() + hangs + SEEN));
         acted
     }
 

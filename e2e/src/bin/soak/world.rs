@@ -18,6 +18,7 @@ use countersign_e2e::tuf::resources;
 use countersign_e2e::{Context, Outcome};
 use tempfile::TempDir;
 
+use crate::burst::Slow;
 use crate::many::{self, Many};
 use crate::replicas::{Replica, Replicas};
 use crate::trouble::Troubles;
@@ -41,6 +42,7 @@ pub(crate) struct World {
     pub(crate) registry_front: Front,
     pub(crate) tuf: Tuf,
     many: Many,
+    pub(crate) slow: Slow,
     pub(crate) signer: NotaryClient,
     /// Signed as 1, and stays so.
     pub(crate) steady: Image,
@@ -64,9 +66,12 @@ impl World {
         let notary_front = Front::start(notary.url(), &authority)?;
         let registry_front = Front::start(&format!("https://{}", registry.host()), &authority)?;
         let host = registry_front.host().to_owned();
-        let certs = registry.certs().join(&host);
-        fs::create_dir_all(&certs)?;
-        fs::copy(authority.certificate(), certs.join("ca.crt"))?;
+        let slow = Slow::start(&authority)?;
+        for host in [registry_front.host(), slow.registry.host()] {
+            let certs = registry.certs().join(host);
+            fs::create_dir_all(&certs)?;
+            fs::copy(authority.certificate(), certs.join("ca.crt"))?;
+        }
 
         let signer = NotaryClient::new(&path.join("signer"), &notary)?;
         let image = |repository: &str, tag: &str| -> Outcome<Image> {
@@ -94,6 +99,7 @@ impl World {
             registry_front,
             tuf,
             many: Many::start(&authority)?,
+            slow,
             signer,
             steady,
             unsigned,
@@ -125,17 +131,18 @@ impl World {
         for namespace in ["payments", EDITED] {
             api_server.create_namespace(namespace)?;
         }
-        let many = self.many.source(authority);
+        let (many, slow) = (self.many.source(authority), self.slow.source(authority, &pin));
         let here = ["apply", "-n", SYSTEM_NAMESPACE, "-f", "-"];
-        for source in [&source, &many] {
+        for source in [&source, &many, &slow] {
             api_server.kubectl_with(&here, &source.config_map())?.success()?;
         }
         self.tuf.trust(&api_server, authority, host)?;
         drop(api_server);
         let mut all = Policy::new("all", &format!("{host}/**"), SOURCE);
         all.exclude = vec![format!("{host}/{}", tuf::REPOSITORIES)];
-        let objects = [source.yaml(), many.yaml(), all.yaml(), Many::policy().yaml()];
-        objects.iter().try_for_each(|yaml| self.apply(yaml))
+        let policies = [all, Many::policy(), self.slow.policy()];
+        [source, many, slow].iter().try_for_each(|source| self.apply(&source.yaml()))?;
+        policies.iter().try_for_each(|policy| self.apply(&policy.yaml()))
     }
 
     /// Lets a replica have at hand what is asked of it as such.
