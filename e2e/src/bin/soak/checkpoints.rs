@@ -49,12 +49,12 @@ pub(crate) fn set_back(world: &World, tally: &Tally, round: usize) -> Outcome<()
     let digest = image.by_digest();
     follow(world, tally, "a signature is seen", &digest, ADMITTED)?;
     let backup = checkpoint(world, &image.name)?.context("no checkpoint")?;
-    let old = world.notary_front.recorded(&image.name);
+    let old = world.notary_front().recorded(&image.name);
     world.signer.revoke(&image.name, &tag)?;
     follow(world, tally, "a revocation is seen", &digest, "Unsigned")?;
     let newest = checkpoint(world, &image.name)?.context("no checkpoint")?;
     for (path, bytes) in old {
-        world.notary_front.answer_with(&path, bytes);
+        world.notary_front().answer_with(&path, bytes);
     }
     let restored = world.troubles.with(Trouble::ApiServer, || restore(world, &backup));
     let begun = Instant::now();
@@ -63,7 +63,7 @@ pub(crate) fn set_back(world: &World, tally: &Tally, round: usize) -> Outcome<()
         kept = holds(world, tally, "its checkpoint is set back", &digest, &REVOKED);
         thread::sleep(Duration::from_millis(50));
     }
-    world.notary_front.answer_as_before();
+    world.notary_front().answer_as_before();
     kept?;
     follow(world, tally, "what is newer is seen again", &digest, "Unsigned")?;
     wait_until("a checkpoint that was set back to be raised", SEEN, || {

@@ -16,7 +16,7 @@ use crate::checkpoints;
 use crate::load::code_of;
 use crate::replicas::Replica;
 use crate::tally::Tally;
-use crate::trouble::Trouble;
+use crate::trouble::{Fault, Trouble};
 use crate::tuf;
 use crate::world::{EDITED, SERVICE, World};
 
@@ -34,15 +34,19 @@ const FAULT: Duration = Duration::from_secs(3);
 const WELL: Duration = Duration::from_secs(20);
 
 /// How servers fail, in turn.
-const FAULTS: [Mode; 8] = [
-    Mode::Down,
-    Mode::Busy(1),
-    Mode::Busy(600),
-    Mode::Garbage,
-    Mode::Altered,
-    Mode::Truncated,
-    Mode::Slow,
-    Mode::Silent,
+const FAULTS: [Fault; 12] = [
+    Fault::Answers(Mode::Down),
+    Fault::Closed,
+    Fault::OtherName,
+    Fault::Mute,
+    Fault::Answers(Mode::Busy(1)),
+    Fault::Answers(Mode::Busy(600)),
+    Fault::Answers(Mode::Garbage),
+    Fault::Expired,
+    Fault::Answers(Mode::Altered),
+    Fault::Answers(Mode::Truncated),
+    Fault::Answers(Mode::Slow),
+    Fault::Answers(Mode::Silent),
 ];
 
 /// Whose keys are rotated, in turn.
@@ -111,7 +115,7 @@ fn rotated(world: &World, tally: &Tally, round: usize) -> Outcome<()> {
 }
 
 fn edited(world: &World, tally: &Tally, round: usize) -> Outcome<()> {
-    let images = format!("{}/steady/**", world.registry_front.host());
+    let images = format!("{}/steady/**", world.host);
     let mut policy = Policy::new("edited", &images, "notary");
     policy.namespaces = format!("kubernetes.io/metadata.name: {EDITED}");
     policy.require_roles = vec!["targets/qa".to_owned()];
@@ -135,18 +139,18 @@ fn killed(world: &World, tally: &Tally, round: usize) -> Outcome<()> {
     let image = world.signed("changing/api", &tag)?;
     let digest = image.by_digest();
     follow(world, tally, "a signature is seen", &digest, ADMITTED)?;
-    let old = world.notary_front.recorded(&image.name);
+    let old = world.notary_front().recorded(&image.name);
     world.signer.revoke(&image.name, &tag)?;
     follow(world, tally, "a revocation is seen", &digest, "Unsigned")?;
     world.replicas.kill()?;
     for (path, bytes) in old {
-        world.notary_front.answer_with(&path, bytes);
+        world.notary_front().answer_with(&path, bytes);
     }
     let second = world.replicas.start_second();
     let remembered = second.as_ref().map_or(Ok(()), |second| {
         follow_on(second, tally, "a rollback is refused after a crash", &digest, "Rollback")
     });
-    world.notary_front.answer_as_before();
+    world.notary_front().answer_as_before();
     remembered?;
     let second = second?;
     follow_on(&second, tally, "what is newer is seen again", &digest, "Unsigned")?;
@@ -166,22 +170,19 @@ fn restarted(world: &World, _: &Tally, _: usize) -> Outcome<()> {
 }
 
 fn notary_fails(world: &World, _: &Tally, round: usize) -> Outcome<()> {
-    let mode = FAULTS[round % FAULTS.len()];
-    world.troubles.fail(Trouble::Notary, &world.notary_front, mode, FAULT);
-    Ok(())
+    let fault = FAULTS[round % FAULTS.len()];
+    world.troubles.fail(Trouble::Notary, &mut world.notary_front(), fault, FAULT)
 }
 
 fn registry_fails(world: &World, _: &Tally, round: usize) -> Outcome<()> {
-    let mode = FAULTS[round % FAULTS.len()];
-    world.troubles.fail(Trouble::Registry, &world.registry_front, mode, FAULT);
-    Ok(())
+    let fault = FAULTS[round % FAULTS.len()];
+    world.troubles.fail(Trouble::Registry, &mut world.registry_front(), fault, FAULT)
 }
 
 /// What is at hand of it is enough for every review.
 fn tuf_fails(world: &World, _: &Tally, round: usize) -> Outcome<()> {
-    let mode = FAULTS[round % FAULTS.len()];
-    world.troubles.fail(Trouble::Tuf, &world.tuf.front, mode, FAULT);
-    Ok(())
+    let fault = FAULTS[round % FAULTS.len()];
+    world.troubles.fail(Trouble::Tuf, &mut world.tuf.front(), fault, FAULT)
 }
 
 /// By the end nothing excuses anything, and nothing is left of what was.

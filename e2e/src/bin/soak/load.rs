@@ -82,13 +82,12 @@ pub(crate) const KINDS: [Kind; 10] = [
 
 /// A repository that nobody has asked for.
 fn cold(world: &World, number: usize) -> String {
-    format!("{}/cold/{number}@{}", world.registry_front.host(), world.steady.digest)
+    format!("{}/cold/{number}@{}", world.host, world.steady.digest)
 }
 
 /// A repository that the TUF source has no target of.
 fn unsigned_by_tuf(world: &World, number: usize) -> String {
-    let host = world.registry_front.host();
-    format!("{host}/tuf/cold-{number}@{}", world.tuf.steady.digest)
+    format!("{}/tuf/cold-{number}@{}", world.host, world.tuf.steady.digest)
 }
 
 /// Sends reviews of a kind until it is over.

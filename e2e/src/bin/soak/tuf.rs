@@ -30,7 +30,7 @@ pub(crate) const REPOSITORIES: &str = "tuf/**";
 
 pub(crate) struct Tuf {
     repository: Mutex<Repository>,
-    pub(crate) front: Front,
+    front: Mutex<Front>,
     /// Signed as 1, and stays so.
     pub(crate) steady: Image,
     _server: TufServer,
@@ -51,7 +51,8 @@ impl Tuf {
         let steady = pushed.clone().at(host);
         repository.add(&target(&steady, "1"), &registry.manifest(&pushed)?);
         repository.publish()?;
-        Ok(Self { repository: Mutex::new(repository), front, steady, _server: server })
+        let (repository, front) = (Mutex::new(repository), Mutex::new(front));
+        Ok(Self { repository, front, steady, _server: server })
     }
 
     /// Has the source, the policy and what they need trusted.
@@ -61,7 +62,7 @@ impl Tuf {
         authority: &Authority,
         host: &str,
     ) -> Outcome<()> {
-        let url = format!("{}/metadata/", self.front.url());
+        let url = format!("{}/metadata/", self.front().url());
         let mut source = resources::source(&url, &resources::root_reference());
         source["spec"]["freshness"]["refreshAfterSeconds"] = REFRESH_AFTER_SECONDS.into();
         let images = format!("{host}/{REPOSITORIES}");
@@ -76,6 +77,11 @@ impl Tuf {
             api_server.kubectl_with(&here, &object.to_string())?.success()?;
         }
         Ok(())
+    }
+
+    /// Its server.
+    pub(crate) fn front(&self) -> MutexGuard<'_, Front> {
+        self.front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn repository(&self) -> MutexGuard<'_, Repository> {

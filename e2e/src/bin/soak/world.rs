@@ -38,8 +38,10 @@ const STALE_AFTER: u32 = 300;
 pub(crate) struct World {
     pub(crate) replicas: Replicas,
     pub(crate) troubles: Troubles,
-    pub(crate) notary_front: Front,
-    pub(crate) registry_front: Front,
+    /// The registry, as references name it.
+    pub(crate) host: String,
+    notary_front: Mutex<Front>,
+    registry_front: Mutex<Front>,
     pub(crate) tuf: Tuf,
     many: Many,
     pub(crate) slow: Slow,
@@ -94,9 +96,10 @@ impl World {
         // A line for each review would fill disks.
         config.more.push("--log=warn".to_owned());
         let world = Self {
-            troubles: Troubles::default(),
-            notary_front,
-            registry_front,
+            troubles: Troubles::new(&authority)?,
+            host,
+            notary_front: Mutex::new(notary_front),
+            registry_front: Mutex::new(registry_front),
             tuf,
             many: Many::start(&authority)?,
             slow,
@@ -119,9 +122,9 @@ impl World {
 
     /// Writes the sources and the policies.
     fn trust(&self) -> Outcome<()> {
-        let (host, authority) = (self.registry_front.host(), self.replicas.authority());
+        let (host, authority) = (&self.host, self.replicas.authority());
         let pin = self.signer.pin(&self.steady.name)?;
-        let mut source = Source::new(SOURCE, self.notary_front.url(), &authority.pem());
+        let mut source = Source::new(SOURCE, self.notary_front().url(), &authority.pem());
         for repository in ["steady/api", "rotating/api", "changing/api", "cold/**"] {
             let name = repository.split('/').next().context("a repository without a name")?;
             source = source.pin(name, &format!("{host}/{repository}"), &pin);
@@ -156,7 +159,7 @@ impl World {
 
     /// Pushes an image and signs its tag.
     pub(crate) fn signed(&self, repository: &str, tag: &str) -> Outcome<Image> {
-        let image = self.registry.push(repository, tag, tag)?.at(self.registry_front.host());
+        let image = self.registry.push(repository, tag, tag)?.at(&self.host);
         self.signer.sign(&image.name, tag, &image.digest, image.size)?;
         Ok(image)
     }
@@ -165,12 +168,22 @@ impl World {
     pub(crate) fn pushed(&self, repository: &str, tag: &str) -> Outcome<(Image, Vec<u8>)> {
         let image = self.registry.push(repository, tag, tag)?;
         let manifest = self.registry.manifest(&image)?;
-        Ok((image.at(self.registry_front.host()), manifest))
+        Ok((image.at(&self.host), manifest))
     }
 
     /// Writes a resource as an administrator does.
     pub(crate) fn apply(&self, yaml: &str) -> Outcome<()> {
         self.api_server().kubectl_with(&["apply", "-f", "-"], yaml)?.success().map(drop)
+    }
+
+    /// The server before Notary.
+    pub(crate) fn notary_front(&self) -> MutexGuard<'_, Front> {
+        self.notary_front.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server before the registry.
+    pub(crate) fn registry_front(&self) -> MutexGuard<'_, Front> {
+        self.registry_front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn api_server(&self) -> MutexGuard<'_, ApiServer> {
