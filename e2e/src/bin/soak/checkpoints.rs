@@ -20,9 +20,10 @@ const BACK: Duration = Duration::from_secs(6);
 
 const DEFINITION: &str = "trustcheckpoints.countersign.dev";
 
-/// What may be said of an image that was signed once and is not any more: whoever has it at hand
-/// says so, and whoever reads it anew may not be able to, and knows better than to go back.
-const REVOKED: [&str; 3] = ["Unsigned", "Rollback", "SourceUnavailable"];
+/// What is told of an image that is not signed any more: by what is at hand, and where what that rests
+/// on was deleted in the middle of an update, by whoever has to read it anew.
+const DELETED: [&str; 2] = ["Unsigned", "SourceUnavailable"];
+const SET_BACK: [&str; 1] = ["Unsigned"];
 
 /// The source is as new as ever: it is read anew, and remembered anew.
 pub(crate) fn deleted(world: &World, tally: &Tally, round: usize) -> Outcome<()> {
@@ -35,7 +36,7 @@ pub(crate) fn deleted(world: &World, tally: &Tally, round: usize) -> Outcome<()>
     let before = checkpoint(world, &image.name)?.context("no checkpoint")?;
     world.api_server().kubectl(&["delete", "tcp", name(&before)])?.success()?;
     wait_until("a deleted checkpoint to be written anew", SEEN, || {
-        holds(world, tally, "its checkpoint is deleted", &digest, &REVOKED)?;
+        holds(world, tally, "its checkpoint is deleted", &digest, &DELETED)?;
         let anew = checkpoint(world, &image.name)?;
         Ok(anew.is_some_and(|anew| uid(&anew) != uid(&before) && is_as_new(&anew, &before)))
     })?;
@@ -60,7 +61,7 @@ pub(crate) fn set_back(world: &World, tally: &Tally, round: usize) -> Outcome<()
     let begun = Instant::now();
     let mut kept = restored;
     while kept.is_ok() && begun.elapsed() < BACK {
-        kept = holds(world, tally, "its checkpoint is set back", &digest, &REVOKED);
+        kept = holds(world, tally, "its checkpoint is set back", &digest, &SET_BACK);
         thread::sleep(Duration::from_millis(50));
     }
     world.notary_front().answer_as_before();
