@@ -29,6 +29,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use countersign_e2e::{Outcome, http};
+use jiff::Timestamp;
 
 use report::Report;
 use world::World;
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
 
 /// Whether every limit is kept of what these words name: all where there are none.
 fn bench(words: &[String]) -> Outcome<bool> {
-    let begun = Instant::now();
+    let (date, begun) = (Timestamp::now(), Instant::now());
     machine::raise_file_limit()?;
     let folder = tempfile::tempdir()?;
     eprintln!("signing images");
@@ -72,12 +73,14 @@ fn bench(words: &[String]) -> Outcome<bool> {
         let named = |word: &String| name.to_lowercase().contains(&word.to_lowercase());
         words.is_empty() || words.iter().any(named)
     };
+    let mut parts = Vec::new();
     for (name, measure) in all.into_iter().filter(|(name, _)| asked(name)) {
         eprintln!("measuring {name}");
         measure(&world, &mut report)?;
+        parts.push(name);
     }
     report.print();
-    let file = report.write(begun.elapsed())?;
+    let file = report.write(&parts, date, begun.elapsed())?;
     eprintln!("{:.0} s; written to {}", begun.elapsed().as_secs_f64(), file.display());
     Ok(report.kept())
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use countersign_e2e::Outcome;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::machine;
@@ -125,8 +126,14 @@ impl Report {
         }
     }
 
-    /// Writes the rows, the machine and the commit as JSON, and says where.
-    pub(crate) fn write(&self, took: Duration) -> Outcome<PathBuf> {
+    /// Writes the rows, of which parts of the bench they are, when they were begun, the machine and the
+    /// commit as JSON, and says where.
+    pub(crate) fn write(
+        &self,
+        parts: &[&str],
+        begun: Timestamp,
+        took: Duration,
+    ) -> Outcome<PathBuf> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
         fs::create_dir_all(&folder)?;
         let file = folder.join("latest.local.json");
@@ -134,7 +141,10 @@ impl Report {
             "commit": machine::commit(),
             "machine": {
                 "cores": std::thread::available_parallelism()?.get(), "model": machine::model(),
+                "memoryBytes": machine::memory(), "kernel": machine::kernel(),
             },
+            "parts": parts,
+            "begun": begun.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             "seconds": took.as_secs(),
             "kept": self.kept(),
             "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),

@@ -8,18 +8,23 @@ use countersign_e2e::flood::ADMITTED;
 use countersign_e2e::front::Mode;
 use countersign_e2e::notary_client::Keeper;
 use countersign_e2e::policies::Policy;
-use countersign_e2e::{Failure, Outcome, reviews};
+use countersign_e2e::reviews::{self, Verdict};
+use countersign_e2e::{Failure, Outcome};
 
+use crate::burst;
+use crate::checkpoints;
+use crate::load::code_of;
 use crate::replicas::Replica;
 use crate::tally::Tally;
-use crate::trouble::Trouble;
+use crate::trouble::{Fault, Trouble};
+use crate::tuf;
 use crate::world::{EDITED, SERVICE, World};
 
 /// Between two events.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// How long a change may take to be seen: a refresh, and one that a fault has kept.
-const SEEN: Duration = Duration::from_secs(40);
+pub(crate) const SEEN: Duration = Duration::from_secs(40);
 
 /// How long a server fails.
 const FAULT: Duration = Duration::from_secs(3);
@@ -29,15 +34,19 @@ const FAULT: Duration = Duration::from_secs(3);
 const WELL: Duration = Duration::from_secs(20);
 
 /// How servers fail, in turn.
-const FAULTS: [Mode; 8] = [
-    Mode::Down,
-    Mode::Busy(1),
-    Mode::Busy(600),
-    Mode::Garbage,
-    Mode::Altered,
-    Mode::Truncated,
-    Mode::Slow,
-    Mode::Silent,
+const FAULTS: [Fault; 12] = [
+    Fault::Answers(Mode::Down),
+    Fault::Closed,
+    Fault::OtherName,
+    Fault::Mute,
+    Fault::Answers(Mode::Busy(1)),
+    Fault::Answers(Mode::Busy(600)),
+    Fault::Answers(Mode::Garbage),
+    Fault::Expired,
+    Fault::Answers(Mode::Altered),
+    Fault::Answers(Mode::Truncated),
+    Fault::Answers(Mode::Slow),
+    Fault::Answers(Mode::Silent),
 ];
 
 /// Whose keys are rotated, in turn.
@@ -50,15 +59,21 @@ const ROLES: [(&str, Keeper); 4] = [
 
 type Event = fn(&World, &Tally, usize) -> Outcome<()>;
 
-const EVENTS: [(&str, Event); 10] = [
+const EVENTS: [(&str, Event); 15] = [
+    // The first, so that what it takes of memory is taken before anything is compared.
+    ("more is asked for than there are places for", burst::overload),
     ("a tag is signed, and revoked", signed_and_revoked),
+    ("a TUF target is signed and revoked, and comes back", tuf::went_back),
     ("keys are rotated", rotated),
     ("a policy is edited", edited),
     ("the certificate is replaced", replaced),
+    ("a checkpoint is deleted", checkpoints::deleted),
     ("Notary fails", notary_fails),
+    ("TUF fails", tuf_fails),
     ("all is well for a while", well),
     ("a replica is killed", killed),
     ("the registry fails", registry_fails),
+    ("a checkpoint is set back", checkpoints::set_back),
     ("the API server restarts", restarted),
     ("all is well for a while", well),
 ];
@@ -100,7 +115,7 @@ fn rotated(world: &World, tally: &Tally, round: usize) -> Outcome<()> {
 }
 
 fn edited(world: &World, tally: &Tally, round: usize) -> Outcome<()> {
-    let images = format!("{}/steady/**", world.registry_front.host());
+    let images = format!("{}/steady/**", world.host);
     let mut policy = Policy::new("edited", &images, "notary");
     policy.namespaces = format!("kubernetes.io/metadata.name: {EDITED}");
     policy.require_roles = vec!["targets/qa".to_owned()];
@@ -124,18 +139,18 @@ fn killed(world: &World, tally: &Tally, round: usize) -> Outcome<()> {
     let image = world.signed("changing/api", &tag)?;
     let digest = image.by_digest();
     follow(world, tally, "a signature is seen", &digest, ADMITTED)?;
-    let old = world.notary_front.recorded(&image.name);
+    let old = world.notary_front().recorded(&image.name);
     world.signer.revoke(&image.name, &tag)?;
     follow(world, tally, "a revocation is seen", &digest, "Unsigned")?;
     world.replicas.kill()?;
     for (path, bytes) in old {
-        world.notary_front.answer_with(&path, bytes);
+        world.notary_front().answer_with(&path, bytes);
     }
     let second = world.replicas.start_second();
     let remembered = second.as_ref().map_or(Ok(()), |second| {
         follow_on(second, tally, "a rollback is refused after a crash", &digest, "Rollback")
     });
-    world.notary_front.answer_as_before();
+    world.notary_front().answer_as_before();
     remembered?;
     let second = second?;
     follow_on(&second, tally, "what is newer is seen again", &digest, "Unsigned")?;
@@ -144,24 +159,30 @@ fn killed(world: &World, tally: &Tally, round: usize) -> Outcome<()> {
     Ok(())
 }
 
-/// Reviews go on meanwhile: nothing excuses them.
+/// Reviews of what is known go on meanwhile: nothing excuses them.
 fn restarted(world: &World, _: &Tally, _: usize) -> Outcome<()> {
-    let mut api_server = world.api_server();
-    api_server.stop();
-    thread::sleep(FAULT);
-    api_server.start_again()
+    world.troubles.with(Trouble::ApiServer, || {
+        let mut api_server = world.api_server();
+        api_server.stop();
+        thread::sleep(FAULT);
+        api_server.start_again()
+    })
 }
 
 fn notary_fails(world: &World, _: &Tally, round: usize) -> Outcome<()> {
-    let mode = FAULTS[round % FAULTS.len()];
-    world.troubles.fail(Trouble::Notary, &world.notary_front, mode, FAULT);
-    Ok(())
+    let fault = FAULTS[round % FAULTS.len()];
+    world.troubles.fail(Trouble::Notary, &mut world.notary_front(), fault, FAULT)
 }
 
 fn registry_fails(world: &World, _: &Tally, round: usize) -> Outcome<()> {
-    let mode = FAULTS[round % FAULTS.len()];
-    world.troubles.fail(Trouble::Registry, &world.registry_front, mode, FAULT);
-    Ok(())
+    let fault = FAULTS[round % FAULTS.len()];
+    world.troubles.fail(Trouble::Registry, &mut world.registry_front(), fault, FAULT)
+}
+
+/// What is at hand of it is enough for every review.
+fn tuf_fails(world: &World, _: &Tally, round: usize) -> Outcome<()> {
+    let fault = FAULTS[round % FAULTS.len()];
+    world.troubles.fail(Trouble::Tuf, &mut world.tuf.front(), fault, FAULT)
 }
 
 /// By the end nothing excuses anything, and nothing is left of what was.
@@ -174,7 +195,7 @@ fn well(world: &World, _: &Tally, _: usize) -> Outcome<()> {
 }
 
 /// Waits until pods in the namespace that no load is in get this answer of every replica.
-fn follow(
+pub(crate) fn follow(
     world: &World,
     tally: &Tally,
     what: &'static str,
@@ -191,11 +212,10 @@ fn follow_on(
     image: &str,
     code: &str,
 ) -> Outcome<()> {
-    let pod = reviews::create(EDITED, &reviews::pod("app", image));
     let begun = Instant::now();
     loop {
-        let verdict = replica.review("/validate", &pod)?;
-        let is = if verdict.allowed { ADMITTED } else { verdict.code() };
+        let verdict = ask(replica, image)?;
+        let is = code_of(&verdict);
         if is == code {
             tally.right(what, code, begun.elapsed());
             return Ok(());
@@ -206,4 +226,30 @@ fn follow_on(
         }
         thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Whether every replica gives one of these answers now.
+pub(crate) fn holds(
+    world: &World,
+    tally: &Tally,
+    what: &'static str,
+    image: &str,
+    codes: &[&str],
+) -> Outcome<()> {
+    for replica in world.replicas.all() {
+        let asked = Instant::now();
+        let verdict = ask(&replica, image)?;
+        let is = code_of(&verdict);
+        if codes.contains(&is) {
+            tally.right(what, is, asked.elapsed());
+        } else {
+            tally.wrong(what, &format!("{is}, not {codes:?}: {}", verdict.message));
+        }
+    }
+    Ok(())
+}
+
+/// The verdict on a pod in the namespace that no load is in.
+fn ask(replica: &Replica, image: &str) -> Outcome<Verdict> {
+    replica.review("/validate", &reviews::create(EDITED, &reviews::pod("app", image)))
 }

@@ -8,6 +8,7 @@ use countersign_e2e::flood::ADMITTED;
 use countersign_e2e::reviews::{self, Verdict};
 use countersign_e2e::{Failure, Outcome, http};
 
+use crate::many;
 use crate::replicas::Replica;
 use crate::tally::Tally;
 use crate::trouble::Trouble;
@@ -24,8 +25,8 @@ pub(crate) struct Kind {
     image: fn(&World, usize) -> String,
     /// The only right answer.
     code: &'static str,
-    /// What may keep its evidence from being had; `None` where that is in memory.
-    excuse: Option<Trouble>,
+    /// What may keep its evidence from being had; nothing where that is in memory.
+    excuses: &'static [Trouble],
     /// Whether each is sent over a connection of its own.
     afresh: bool,
     /// The pause between two.
@@ -38,11 +39,11 @@ impl Kind {
         image: fn(&World, usize) -> String,
         code: &'static str,
     ) -> Self {
-        Self { what, image, code, excuse: None, afresh: false, pause: Duration::from_millis(2) }
+        Self { what, image, code, excuses: &[], afresh: false, pause: Duration::from_millis(2) }
     }
 
-    const fn excused_by(self, trouble: Trouble) -> Self {
-        Self { excuse: Some(trouble), ..self }
+    const fn excused_by(self, excuses: &'static [Trouble]) -> Self {
+        Self { excuses, ..self }
     }
 
     const fn every(self, millis: u64) -> Self {
@@ -56,23 +57,37 @@ impl Kind {
 
 /// All kinds, each sent by a thread of its own. A tag that is not signed is refused for that,
 /// whatever the registry says.
-pub(crate) const KINDS: [Kind; 7] = [
+pub(crate) const KINDS: [Kind; 10] = [
     Kind::new("warm, signed", |world, _| world.steady.by_digest(), ADMITTED),
     Kind::new("warm, not signed", |world, _| world.unsigned.by_digest(), "Unsigned"),
     Kind::new("tag, signed", |world, _| world.steady.tagged("1"), ADMITTED)
-        .excused_by(Trouble::Registry),
-    Kind::new("tag, not signed", |world, _| world.unsigned.tagged("2"), "Unsigned"),
+        .excused_by(&[Trouble::Registry, Trouble::Overload]),
+    Kind::new("tag, not signed", |world, _| world.unsigned.tagged("2"), "Unsigned")
+        .excused_by(&[Trouble::Overload]),
     Kind::new("keys rotated, signed", |world, _| world.rotating.by_digest(), ADMITTED)
-        .excused_by(Trouble::Rotation),
-    Kind::new("cold, not signed", cold, "Unsigned").excused_by(Trouble::Notary).every(50),
+        .excused_by(&[Trouble::Rotation]),
+    Kind::new("cold, not signed", cold, "Unsigned")
+        .excused_by(&[Trouble::Notary, Trouble::Overload])
+        .every(50),
     Kind::new("over a new connection, signed", |world, _| world.steady.by_digest(), ADMITTED)
         .afresh()
         .every(100),
+    Kind::new("TUF, signed", |world, _| world.tuf.steady.by_digest(), ADMITTED).every(10),
+    Kind::new("TUF, not signed", unsigned_by_tuf, "Unsigned").every(10),
+    // Of a repository that a replica has never seen it has to write what it has seen.
+    Kind::new("one of many repositories, signed", |_, number| many::image(number), ADMITTED)
+        .excused_by(&[Trouble::ApiServer, Trouble::Overload])
+        .every(20),
 ];
 
 /// A repository that nobody has asked for.
 fn cold(world: &World, number: usize) -> String {
-    format!("{}/cold/{number}@{}", world.registry_front.host(), world.steady.digest)
+    format!("{}/cold/{number}@{}", world.host, world.steady.digest)
+}
+
+/// A repository that the TUF source has no target of.
+fn unsigned_by_tuf(world: &World, number: usize) -> String {
+    format!("{}/tuf/cold-{number}@{}", world.host, world.tuf.steady.digest)
 }
 
 /// Sends reviews of a kind until it is over.
@@ -105,11 +120,16 @@ fn ask(kind: &Kind, world: &World, replica: &Replica, image: &str) -> Outcome<Ve
 }
 
 fn judge(kind: &Kind, world: &World, tally: &Tally, asked: Instant, verdict: &Verdict) {
-    let code = if verdict.allowed { ADMITTED } else { verdict.code() };
-    let excused = || kind.excuse.is_some_and(|it| world.troubles.excuse(it, code, asked));
+    let code = code_of(verdict);
+    let excused = || kind.excuses.iter().any(|it| world.troubles.excuse(*it, code, asked));
     if code == kind.code || excused() {
         tally.right(kind.what, code, asked.elapsed());
     } else {
         tally.wrong(kind.what, &format!("{code}, not {}: {}", kind.code, verdict.message));
     }
+}
+
+/// The code of a refusal, or [`ADMITTED`].
+pub(crate) fn code_of(verdict: &Verdict) -> &str {
+    if verdict.allowed { ADMITTED } else { verdict.code() }
 }

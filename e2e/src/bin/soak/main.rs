@@ -1,16 +1,29 @@
-//! `make soak`: an hour of everything. Two replicas with a real API server, a real Notary server and
-//! a real registry, under load without a pause, while tags are signed and revoked, keys rotated,
-//! policies edited, certificates replaced, servers fail for seconds, the API server restarts, and one
-//! of the replicas is killed. Ends with 1 on a wrong verdict, on a panic, and where what the other
-//! takes of the machine grows.
+//! `make soak`: an hour of everything. Two replicas with a real API server, a real Notary server, a
+//! TUF repository that python-tuf writes, a real registry and a thousand repositories more, under load
+//! without a pause, while tags are signed and revoked, keys rotated, policies edited, certificates
+//! replaced, checkpoints deleted and set back, servers go back or fail for seconds, the API server
+//! restarts, more is asked for at once than there are places for, and one of the replicas is killed.
+//! Ends with 1 on a wrong verdict, on a panic, and where what a replica takes of the machine grows.
 //!
 //! `SOAK_SECONDS` says for how long: 3600 unless it is set.
 
+// The verifier's tests make metadata in more ways than the soak needs.
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#[path = "../../../../verify/tests/notary/builder.rs"]
+mod builder;
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#[path = "../../../../verify/tests/notary/signer.rs"]
+mod signer;
+
+mod burst;
+mod checkpoints;
 mod events;
 mod load;
+mod many;
 mod replicas;
 mod tally;
 mod trouble;
+mod tuf;
 mod watch;
 mod world;
 

@@ -1,5 +1,4 @@
-//! Two replicas. The first lives as long as the soak does, and what it takes of the machine is
-//! watched; the second is killed, over and over.
+//! Two replicas. The first lives as long as the soak does; the second is killed, over and over.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -69,10 +68,14 @@ impl Replicas {
         &self.first
     }
 
+    /// The one that is killed, while it is asked.
+    pub(crate) fn second_if_running(&self) -> Option<Arc<Replica>> {
+        self.second().clone()
+    }
+
     /// Those that are asked.
     pub(crate) fn all(&self) -> Vec<Arc<Replica>> {
-        let second = self.second().clone();
-        [Some(Arc::clone(&self.first)), second].into_iter().flatten().collect()
+        [Some(Arc::clone(&self.first)), self.second_if_running()].into_iter().flatten().collect()
     }
 
     /// The one whose turn it is: they are asked in turn.

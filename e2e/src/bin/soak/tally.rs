@@ -27,10 +27,21 @@ struct Times {
 impl Tally {
     /// An answer that was as it should be.
     pub(crate) fn right(&self, what: &'static str, code: &str, took: Duration) {
+        self.all_right(what, code, 1, took);
+    }
+
+    /// So many of them, the slowest of which took so long.
+    pub(crate) fn all_right(
+        &self,
+        what: &'static str,
+        code: &str,
+        count: usize,
+        longest: Duration,
+    ) {
         let mut counts = self.counts();
         let times = counts.answers.entry((what, code.to_owned())).or_default();
-        times.count += 1;
-        times.longest = times.longest.max(took);
+        times.count += count;
+        times.longest = times.longest.max(longest);
     }
 
     /// One that was not.

@@ -7,22 +7,29 @@ use std::time::{Duration, Instant};
 
 use countersign_e2e::Outcome;
 use countersign_e2e::front::{Front, Mode};
+use countersign_e2e::pki::{Authority, Identity};
 
 /// How long trouble is seen at most: a second for which a server asked for rest, two for which a
 /// refusal is remembered, and a moment.
 const SEEN: Duration = Duration::from_secs(4);
 
-/// How long a question hangs at most at a registry that does not answer: whoever asks for the same
-/// tag waits with it. Of repositories that nobody has asked for, no two have the same name.
+/// How long a question hangs at most at a server that does not answer. Whoever asks a registry for
+/// the same tag waits with it, and it keeps its place.
 const HANGS: Duration = Duration::from_secs(10);
 
-/// What can excuse a refusal. Each kind of review can be hit by one of them at most.
+/// What can excuse a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Trouble {
     /// The Notary server fails.
     Notary,
     /// The registry fails.
     Registry,
+    /// The TUF server fails.
+    Tuf,
+    /// More was asked for at once than there are places for.
+    Overload,
+    /// The API server does not take what is to be remembered.
+    ApiServer,
     /// Keys have been rotated: a new root holds at once, also where not every file that it has
     /// signed was read yet.
     Rotation,
@@ -33,43 +40,97 @@ impl Trouble {
         match self {
             Self::Notary => &["SourceUnavailable", "DeadlineExceeded", "MalformedMetadata"],
             Self::Registry => &["RegistryUnavailable", "DeadlineExceeded"],
+            // All that it has is at hand: there is nothing that it could excuse.
+            Self::Tuf => &[],
+            Self::Overload => &["Overloaded", "DeadlineExceeded"],
+            Self::ApiServer => &["SourceUnavailable", "DeadlineExceeded"],
             Self::Rotation => &["SourceUnavailable", "ThresholdNotMet"],
         }
     }
 }
 
+/// How a server fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It answers like that, or not.
+    Answers(Mode),
+    /// It ends all connections and takes no more.
+    Closed,
+    /// It ends all connections, takes more, and never says anything on them.
+    Mute,
+    /// It shows a certificate for another name.
+    OtherName,
+    /// It shows one that has expired.
+    Expired,
+}
+
+impl Fault {
+    /// Whether who asks is left waiting.
+    fn hangs(self) -> bool {
+        matches!(self, Self::Answers(Mode::Silent | Mode::Slow) | Self::Mute)
+    }
+}
+
 /// Until when which trouble is seen; `None` while it goes on.
-#[derive(Default)]
-pub(crate) struct Troubles(Mutex<BTreeMap<Trouble, Option<Instant>>>);
+pub(crate) struct Troubles {
+    seen: Mutex<BTreeMap<Trouble, Option<Instant>>>,
+    other_name: Identity,
+    expired: Identity,
+}
 
 impl Troubles {
+    /// With the certificates that a server shows by [`Fault`].
+    pub(crate) fn new(authority: &Authority) -> Outcome<Self> {
+        Ok(Self {
+            seen: Mutex::default(),
+            other_name: authority.server_only("other-name", &["other.example.com"])?,
+            expired: authority.expired_server("expired", &["localhost"])?,
+        })
+    }
+
     /// Lets a server fail for so long.
-    pub(crate) fn fail(&self, trouble: Trouble, front: &Front, mode: Mode, time: Duration) {
+    pub(crate) fn fail(
+        &self,
+        trouble: Trouble,
+        front: &mut Front,
+        fault: Fault,
+        time: Duration,
+    ) -> Outcome<()> {
         self.set(trouble, None);
-        front.set(mode);
+        match fault {
+            Fault::Answers(mode) => front.set(mode),
+            Fault::Closed => front.close(),
+            Fault::Mute => front.mute()?,
+            Fault::OtherName => front.show(&self.other_name)?,
+            Fault::Expired => front.show(&self.expired)?,
+        }
         thread::sleep(time);
-        front.set(Mode::Forward);
-        let hangs = trouble == Trouble::Registry && matches!(mode, Mode::Silent | Mode::Slow);
-        let hangs = if hangs { HANGS } else { Duration::ZERO };
+        match fault {
+            Fault::Answers(_) => front.set(Mode::Forward),
+            _ => front.restart()?,
+        }
+        let hangs = if fault.hangs() { HANGS } else { Duration::ZERO };
         self.set(trouble, Some(Instant::now() + hangs + SEEN));
+        Ok(())
     }
 
     /// Does something that goes with this trouble.
-    pub(crate) fn with(&self, trouble: Trouble, act: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
+    pub(crate) fn with<T>(&self, trouble: Trouble, act: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         self.set(trouble, None);
         let acted = act();
-        self.set(trouble, Some(Instant::now() + SEEN));
+        let hangs = if trouble == Trouble::Overload { HANGS } else { Duration::ZERO };
+        self.set(trouble, Some(Instant::now() + hangs + SEEN));
         acted
     }
 
     /// Whether a refusal of this code, of what was asked then, may be this trouble's.
     pub(crate) fn excuse(&self, trouble: Trouble, code: &str, asked: Instant) -> bool {
-        let until = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&trouble).copied();
+        let until = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&trouble).copied();
         let is_seen = until.is_some_and(|until| until.is_none_or(|until| asked < until));
         is_seen && trouble.codes().contains(&code)
     }
 
     fn set(&self, trouble: Trouble, until: Option<Instant>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(trouble, until);
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(trouble, until);
     }
 }

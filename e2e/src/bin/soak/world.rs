@@ -14,11 +14,15 @@ use countersign_e2e::pki::Authority;
 use countersign_e2e::policies::{Policy, Source};
 use countersign_e2e::process::eventually;
 use countersign_e2e::registry::{Image, Registry};
+use countersign_e2e::tuf::resources;
 use countersign_e2e::{Context, Outcome};
 use tempfile::TempDir;
 
+use crate::burst::Slow;
+use crate::many::{self, Many};
 use crate::replicas::{Replica, Replicas};
 use crate::trouble::Troubles;
+use crate::tuf::{self, Tuf};
 
 /// For whom a replica's certificate is.
 pub(crate) const SERVICE: &str = "countersign.countersign.svc";
@@ -34,8 +38,13 @@ const STALE_AFTER: u32 = 300;
 pub(crate) struct World {
     pub(crate) replicas: Replicas,
     pub(crate) troubles: Troubles,
-    pub(crate) notary_front: Front,
-    pub(crate) registry_front: Front,
+    /// The registry, as references name it.
+    pub(crate) host: String,
+    notary_front: Mutex<Front>,
+    registry_front: Mutex<Front>,
+    pub(crate) tuf: Tuf,
+    many: Many,
+    pub(crate) slow: Slow,
     pub(crate) signer: NotaryClient,
     /// Signed as 1, and stays so.
     pub(crate) steady: Image,
@@ -59,9 +68,12 @@ impl World {
         let notary_front = Front::start(notary.url(), &authority)?;
         let registry_front = Front::start(&format!("https://{}", registry.host()), &authority)?;
         let host = registry_front.host().to_owned();
-        let certs = registry.certs().join(&host);
-        fs::create_dir_all(&certs)?;
-        fs::copy(authority.certificate(), certs.join("ca.crt"))?;
+        let slow = Slow::start(&authority)?;
+        for host in [registry_front.host(), slow.registry.host()] {
+            let certs = registry.certs().join(host);
+            fs::create_dir_all(&certs)?;
+            fs::copy(authority.certificate(), certs.join("ca.crt"))?;
+        }
 
         let signer = NotaryClient::new(&path.join("signer"), &notary)?;
         let image = |repository: &str, tag: &str| -> Outcome<Image> {
@@ -75,6 +87,7 @@ impl World {
         for image in [&steady, &rotating] {
             signer.sign(&image.name, "1", &image.digest, image.size)?;
         }
+        let tuf = Tuf::start(path, &authority, &registry, &host)?;
         let api_server = ApiServer::start(&path.join("kubernetes"), &authority)?;
         install::definitions(&api_server)?;
         let mut config = Config::new(Path::new(""));
@@ -82,43 +95,62 @@ impl World {
         config.registry_certs = Some(registry.certs().to_owned());
         // A line for each review would fill disks.
         config.more.push("--log=warn".to_owned());
-        for namespace in ["payments", EDITED] {
-            api_server.create_namespace(namespace)?;
-        }
-        let pin = signer.pin(&steady.name)?;
-        let mut source = Source::new(SOURCE, notary_front.url(), &authority.pem());
-        for repository in ["steady/api", "rotating/api", "changing/api", "cold/**"] {
-            let name = repository.split('/').next().context("a repository without a name")?;
-            source = source.pin(name, &format!("{host}/{repository}"), &pin);
-        }
-        source.refresh_after = 2;
-        let here = ["apply", "-n", SYSTEM_NAMESPACE, "-f", "-"];
-        api_server.kubectl_with(&here, &source.config_map())?.success()?;
         let world = Self {
-            replicas: Replicas::start(path, authority, config)?,
-            troubles: Troubles::default(),
-            notary_front,
-            registry_front,
+            troubles: Troubles::new(&authority)?,
+            host,
+            notary_front: Mutex::new(notary_front),
+            registry_front: Mutex::new(registry_front),
+            tuf,
+            many: Many::start(&authority)?,
+            slow,
             signer,
             steady,
             unsigned,
             rotating,
             registry,
             api_server: Mutex::new(api_server),
+            replicas: Replicas::start(path, authority, config)?,
             _notary: notary,
             _folder: folder,
         };
-        world.apply(&source.yaml())?;
-        world.apply(&Policy::new("all", &format!("{host}/**"), SOURCE).yaml())?;
+        world.trust()?;
         for replica in world.replicas.all() {
             world.warm_up(&replica)?;
         }
         Ok(world)
     }
 
+    /// Writes the sources and the policies.
+    fn trust(&self) -> Outcome<()> {
+        let (host, authority) = (&self.host, self.replicas.authority());
+        let pin = self.signer.pin(&self.steady.name)?;
+        let mut source = Source::new(SOURCE, self.notary_front().url(), &authority.pem());
+        for repository in ["steady/api", "rotating/api", "changing/api", "cold/**"] {
+            let name = repository.split('/').next().context("a repository without a name")?;
+            source = source.pin(name, &format!("{host}/{repository}"), &pin);
+        }
+        source.refresh_after = 2;
+        let api_server = self.api_server();
+        for namespace in ["payments", EDITED] {
+            api_server.create_namespace(namespace)?;
+        }
+        let (many, slow) = (self.many.source(authority), self.slow.source(authority, &pin));
+        let here = ["apply", "-n", SYSTEM_NAMESPACE, "-f", "-"];
+        for source in [&source, &many, &slow] {
+            api_server.kubectl_with(&here, &source.config_map())?.success()?;
+        }
+        self.tuf.trust(&api_server, authority, host)?;
+        drop(api_server);
+        let mut all = Policy::new("all", &format!("{host}/**"), SOURCE);
+        all.exclude = vec![format!("{host}/{}", tuf::REPOSITORIES)];
+        let policies = [all, Many::policy(), self.slow.policy()];
+        [source, many, slow].iter().try_for_each(|source| self.apply(&source.yaml()))?;
+        policies.iter().try_for_each(|policy| self.apply(&policy.yaml()))
+    }
+
     /// Lets a replica have at hand what is asked of it as such.
     pub(crate) fn warm_up(&self, replica: &Replica) -> Outcome<()> {
-        for image in [&self.steady, &self.rotating] {
+        for image in [&self.steady, &self.rotating, &self.tuf.steady] {
             let ask = || Ok(replica.pod(&image.by_digest())?.0);
             eventually("a signed image", ask, |verdict| verdict.allowed)?;
         }
@@ -127,9 +159,16 @@ impl World {
 
     /// Pushes an image and signs its tag.
     pub(crate) fn signed(&self, repository: &str, tag: &str) -> Outcome<Image> {
-        let image = self.registry.push(repository, tag, tag)?.at(self.registry_front.host());
+        let image = self.registry.push(repository, tag, tag)?.at(&self.host);
         self.signer.sign(&image.name, tag, &image.digest, image.size)?;
         Ok(image)
+    }
+
+    /// Pushes an image, and gives its manifest with it.
+    pub(crate) fn pushed(&self, repository: &str, tag: &str) -> Outcome<(Image, Vec<u8>)> {
+        let image = self.registry.push(repository, tag, tag)?;
+        let manifest = self.registry.manifest(&image)?;
+        Ok((image.at(&self.host), manifest))
     }
 
     /// Writes a resource as an administrator does.
@@ -137,13 +176,27 @@ impl World {
         self.api_server().kubectl_with(&["apply", "-f", "-"], yaml)?.success().map(drop)
     }
 
+    /// The server before Notary.
+    pub(crate) fn notary_front(&self) -> MutexGuard<'_, Front> {
+        self.notary_front.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server before the registry.
+    pub(crate) fn registry_front(&self) -> MutexGuard<'_, Front> {
+        self.registry_front.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn api_server(&self) -> MutexGuard<'_, ApiServer> {
         self.api_server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Repositories whose last update failed, of all replicas.
+    /// Repositories whose last update failed, of all sources and replicas.
     pub(crate) fn failing(&self) -> Outcome<f64> {
-        self.sum(&format!("countersign_repositories_failing{{source=\"{SOURCE}\"}}"))
+        let of = |source| format!("countersign_repositories_failing{{source=\"{source}\"}}");
+        [SOURCE, resources::SOURCE, many::SOURCE]
+            .into_iter()
+            .map(|source| self.sum(&of(source)))
+            .sum()
     }
 
     /// Says whether neither the metrics nor the logs tell of a panic.
