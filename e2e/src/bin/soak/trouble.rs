@@ -39,10 +39,11 @@ impl Trouble {
     fn codes(self) -> &'static [&'static str] {
         match self {
             Self::Notary => &["SourceUnavailable", "DeadlineExceeded", "MalformedMetadata"],
-            Self::Registry => &["RegistryUnavailable", "DeadlineExceeded"],
+            // The mutating webhook lets in what it cannot pin, and the validating one may be able to.
+            Self::Registry => &["RegistryUnavailable", "DeadlineExceeded", "NotPinned"],
             // All that it has is at hand: there is nothing that it could excuse.
             Self::Tuf => &[],
-            Self::Overload => &["Overloaded", "DeadlineExceeded"],
+            Self::Overload => &["Overloaded", "DeadlineExceeded", "NotPinned"],
             Self::ApiServer => &["SourceUnavailable", "DeadlineExceeded"],
             Self::Rotation => &["SourceUnavailable", "ThresholdNotMet"],
         }
