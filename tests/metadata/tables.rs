@@ -1,10 +1,11 @@
-//! The table of codes has what the code has, and nothing else.
+//! The tables of codes and spans have what the code has, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 const CODES: &str = include_str!("../../docs/codes.md");
+const METRICS: &str = include_str!("../../docs/metrics.md");
 const DENIALS: &str = include_str!("../../verify/src/outcome/denial.rs");
 const UNAVAILABLE: &str = include_str!("../../verify/src/outcome/unavailable.rs");
 
@@ -28,8 +29,9 @@ fn in_the_code(folder: &str, before: &str) -> BTreeSet<String> {
 }
 
 fn after(text: &str, before: &str) -> BTreeSet<String> {
+    let quotes = usize::from(!before.ends_with('"'));
     let rests = text.split(before).skip(1);
-    rests.filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
+    rests.filter_map(|rest| rest.split('"').nth(quotes)).map(str::to_owned).collect()
 }
 
 /// The rows of tables by the name in their first cell, of which there is one each.
@@ -55,5 +57,19 @@ fn every_code_is_in_the_table_and_every_row_is_a_code() {
     assert_eq!(rows.keys().cloned().collect::<BTreeSet<_>>(), codes);
     for (code, cells) in rows {
         assert!(cells.len() == 3 && cells.iter().all(|cell| !cell.is_empty()), "{code}: {cells:?}");
+    }
+}
+
+#[test]
+fn every_span_is_in_the_table_and_every_row_is_a_span() {
+    let (_, traces) = METRICS.split_once("\n## Traces\n").expect("a section");
+    let rows = rows(traces);
+    let spans = in_the_code("src", "target: SPANS,");
+    assert_eq!(rows.keys().cloned().collect::<BTreeSet<_>>(), spans);
+    for (span, cells) in &rows {
+        let within =
+            cells[1].split(", ").map(|it| it.trim_matches('`')).filter(|it| !it.is_empty());
+        let known = |it: &str| rows.contains_key(it);
+        assert!(within.clone().all(known), "{span}: {cells:?}");
     }
 }
