@@ -112,3 +112,28 @@ impl ReviewArgs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        review: ReviewArgs,
+    }
+
+    #[test]
+    fn metadata_gets_as_much_memory_as_the_flag_says() {
+        let capacity = |flags: &[&str]| {
+            let line = Line::try_parse_from(["countersign"].iter().chain(flags)).ok()?;
+            let memory = MemoryStore::in_process();
+            line.review.reviewer_with(Snapshot::default(), memory).repositories().capacity()
+        };
+        assert_eq!(capacity(&[]), Some(256 << 20));
+        assert_eq!(capacity(&["--metadata-memory=7"]), Some(7 << 20));
+        assert_eq!(capacity(&["--metadata-memory=0"]), None);
+    }
+}

@@ -343,25 +343,10 @@ fn paths(value: &Value, schema: bool, path: &str, found: &mut BTreeSet<String>) 
 }
 
 #[test]
-fn what_watches_countersign_is_made_where_it_is_asked_for() -> Outcome<()> {
-    for kind in ["ServiceMonitor", "PrometheusRule"] {
-        assert!(with(&[])?.all(kind).is_empty(), "{kind}");
-    }
-    assert!(!has(&[], "--otlp-endpoint"));
-    let flags =
-        ["prometheusRule.enabled=true", "dashboard.enabled=true", "tracing.endpoint=http://c:4318"];
-    let rendered = with(&flags.map(|flag| format!("--set={flag}")).each_ref().map(String::as_str))?;
-    let rules = &rendered.one("PrometheusRule")?["spec"];
-    let file = documents(&fs::read_to_string(format!("{CHART}/files/alerts.yaml"))?)?;
-    assert_eq!(*rules, file[0], "as they are tested");
-    let labelled = |it: &&Value| it["metadata"]["labels"]["grafana_dashboard"] == "1";
-    let dashboard = rendered.all("ConfigMap").into_iter().find(labelled).context("a dashboard")?;
-    let text = dashboard["data"]["countersign.json"].as_str().context("its JSON")?;
-    let written: Value = serde_json::from_str(text)?;
-    let file = fs::read_to_string(format!("{CHART}/files/dashboard.json"))?;
-    assert_eq!(written, serde_json::from_str::<Value>(&file)?);
-    let arguments = rendered.arguments()?;
-    assert!(arguments.contains(&"--otlp-endpoint=http://c:4318"), "{arguments:?}");
+fn metadata_gets_the_memory_that_the_values_say() -> Outcome<()> {
+    assert!(has(&with(&[])?.arguments()?, "--metadata-memory=256"));
+    let all = Rendered::new(&["--values", ALL_VALUES])?;
+    assert!(has(&all.arguments()?, "--metadata-memory=512"));
     Ok(())
 }
 

@@ -66,6 +66,14 @@ impl Events {
         (Self { queue, metrics: metrics.clone() }, writing)
     }
 
+    /// Where refusals go, and the queue that nobody writes.
+    #[cfg(test)]
+    pub(super) fn queued() -> (Self, mpsc::Receiver<Refusal>) {
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        (Self { queue, metrics }, waiting)
+    }
+
     /// Queues what `refusal` gives, if there is an owner to tell. It is not asked where too many
     /// wait already: that is counted as `dropped`.
     pub fn tell(&self, refusal: impl FnOnce() -> Option<Refusal>) {

@@ -21,6 +21,10 @@ const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// From here on it is urgent: a weekend.
 const VERY_SOON: SignedDuration = SignedDuration::from_hours(2 * 24);
 
+/// The reasons, the most urgent first, each with the time that is left at most.
+const REASONS: [(&str, SignedDuration); 3] =
+    [("Expired", SignedDuration::ZERO), ("ExpiresVerySoon", VERY_SOON), ("ExpiresSoon", SOON)];
+
 /// What this replica can say of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Forecast {
@@ -28,8 +32,15 @@ pub(super) enum Forecast {
     Unknown,
     /// No role that has to be signed by somebody expires soon.
     Sound,
-    /// One does, and how soon, as a reason.
-    Expiring(&'static str, Expiry),
+    /// Some do.
+    Expiring {
+        /// How soon.
+        reason: &'static str,
+        /// The first of them.
+        first: Expiry,
+        /// How many other repositories have one that ends as soon.
+        others: usize,
+    },
 }
 
 impl Forecast {
@@ -39,14 +50,13 @@ impl Forecast {
             return Self::Unknown;
         }
         let Some(next) = &source.next else { return Self::Sound };
-        let left = next.at.duration_since(now);
-        let reason = match left {
-            left if left <= SignedDuration::ZERO => "Expired",
-            left if left <= VERY_SOON => "ExpiresVerySoon",
-            left if left <= SOON => "ExpiresSoon",
-            _ => return Self::Sound,
+        let ends = |at: Timestamp, left: SignedDuration| at.duration_since(now) <= left;
+        let Some((reason, left)) = REASONS.into_iter().find(|(_, left)| ends(next.at, *left))
+        else {
+            return Self::Sound;
         };
-        Self::Expiring(reason, next.clone())
+        let all = source.ends.iter().filter(|at| ends(**at, left)).count();
+        Self::Expiring { reason, first: next.clone(), others: all.saturating_sub(1) }
     }
 
     /// The same where the condition is this already. Who has nothing in use does not take back what
@@ -75,9 +85,26 @@ impl Forecast {
                  seven days"
                     .to_owned(),
             ),
-            Self::Expiring(reason, expiry) => ("True", *reason, message(reason, expiry)),
+            Self::Expiring { reason, first, others } => {
+                ("True", *reason, message(reason, first) + &and(reason, *others))
+            }
         }
     }
+}
+
+/// What signing the first one anew does not settle.
+fn and(reason: &str, others: usize) -> String {
+    let repositories = match others {
+        0 => return String::new(),
+        1 => "1 more repository has".to_owned(),
+        others => format!("{others} more repositories have"),
+    };
+    let when = match reason {
+        "Expired" => "has expired",
+        "ExpiresVerySoon" => "expires within two days",
+        _ => "expires within seven days",
+    };
+    format!("; {repositories} a role that {when}")
 }
 
 fn message(reason: &str, Expiry { at, repository, role }: &Expiry) -> String {
@@ -90,11 +117,12 @@ fn message(reason: &str, Expiry { at, repository, role }: &Expiry) -> String {
     format!("{role} of {repository} {verb} at {at}: {then}")
 }
 
-/// Tells by events what is about to expire, each thing once a threshold.
+/// Tells by events what is about to expire, each thing once a threshold. How many others do is not in
+/// them: replicas know of different ones, and all are to make one event.
 #[derive(Debug, Default)]
 pub(super) struct Teller {
     events: Option<Events>,
-    told: BTreeMap<String, Forecast>,
+    told: BTreeMap<String, (&'static str, Expiry)>,
 }
 
 impl Teller {
@@ -109,53 +137,20 @@ impl Teller {
         uid: impl Fn(&str) -> Option<String>,
     ) {
         let Some(events) = &self.events else { return };
-        for (name, forecast) in forecasts {
-            let Forecast::Expiring(reason, expiry) = forecast else { continue };
-            if self.told.get(name) == Some(forecast) {
-                continue;
+        let expiring = forecasts.iter().filter_map(|(name, forecast)| match forecast {
+            Forecast::Expiring { reason, first, .. } => {
+                Some((name.clone(), (*reason, first.clone())))
             }
-            events.tell(|| Refusal::of_source(name, &uid(name)?, reason, &message(reason, expiry)));
+            Forecast::Unknown | Forecast::Sound => None,
+        });
+        let expiring: BTreeMap<_, _> = expiring.collect();
+        for (name, now) in expiring.iter().filter(|(name, now)| self.told.get(*name) != Some(now)) {
+            let (reason, first) = now;
+            events.tell(|| Refusal::of_source(name, &uid(name)?, reason, &message(reason, first)));
         }
-        self.told.clone_from(forecasts);
+        self.told = expiring;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().expect("a time")
-    }
-
-    fn of(next: Option<(&str, &str)>) -> Forecast {
-        let next = next.map(|(role, expires)| Expiry {
-            at: at(expires),
-            repository: "r.example/api".to_owned(),
-            role: role.to_owned(),
-        });
-        let source = OfSource { in_use: 1, next, ..OfSource::default() };
-        Forecast::of(&source, at("2030-01-01T00:00:00Z"))
-    }
-
-    #[test]
-    fn how_soon_is_the_reason_and_the_message_holds_no_time_that_runs() {
-        assert_eq!(of(None), Forecast::Sound);
-        assert_eq!(Forecast::of(&OfSource::default(), Timestamp::UNIX_EPOCH), Forecast::Unknown);
-        let reason = |expires| of(Some(("targets", expires))).words().1;
-        assert_eq!(reason("2030-01-08T00:00:01Z"), "NothingExpires");
-        assert_eq!(reason("2030-01-08T00:00:00Z"), "ExpiresSoon");
-        assert_eq!(reason("2030-01-03T00:00:00Z"), "ExpiresVerySoon");
-        assert_eq!(reason("2030-01-01T00:00:00Z"), "Expired");
-        let soon = of(Some(("targets/releases", "2030-01-05T00:00:00.123Z")));
-        let (status, _, message) = soon.words();
-        assert_eq!(status, "True");
-        assert_eq!(
-            message,
-            "targets/releases of r.example/api expires at 2030-01-05T00:00:00Z: unless it is \
-             signed anew by then, no image that needs it is admitted"
-        );
-        assert_eq!(Forecast::Unknown.words().0, "Unknown");
-        assert_eq!(Forecast::Sound.words().0, "False");
-    }
-}
+mod tests;

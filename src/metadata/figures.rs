@@ -87,6 +87,8 @@ pub struct OfSource {
     /// What expires first of the sets in use, unless somebody signs: roles that people sign, and
     /// others of sets that are cut off. None where a server is seen to sign.
     pub next: Option<Expiry>,
+    /// When the first such role of each set in use expires, in no order.
+    pub ends: Vec<Timestamp>,
 }
 
 impl OfSource {
@@ -100,18 +102,24 @@ impl OfSource {
         self.failing += u64::from(set.failures() > 0);
         self.oldest = self.oldest.max(set.age(now));
         let is_cut_off = set.failing_for(now) >= CUT_OFF;
+        let mut first: Option<(Timestamp, &str)> = None;
         for (role, at) in &set.expiries {
             let kind = RoleKind::of(role);
             let earliest = self.expiries.entry((kind, is_cut_off)).or_insert(*at);
             *earliest = (*earliest).min(*at);
             let counts = is_cut_off || !kind.is_signed_by_servers();
-            let is_next = |next: &Expiry| {
-                (*at, &*set.live.repository, &**role) < (next.at, &*next.repository, &*next.role)
-            };
-            if counts && self.next.as_ref().is_none_or(is_next) {
-                let (repository, role) = (set.live.repository.clone(), role.clone());
-                self.next = Some(Expiry { at: *at, repository, role });
+            if counts && first.is_none_or(|first| (*at, &**role) < first) {
+                first = Some((*at, role));
             }
+        }
+        let Some((at, role)) = first else { return };
+        self.ends.push(at);
+        let is_next = |next: &Expiry| {
+            (at, &*set.live.repository, role) < (next.at, &*next.repository, &*next.role)
+        };
+        if self.next.as_ref().is_none_or(is_next) {
+            let (repository, role) = (set.live.repository.clone(), role.to_owned());
+            self.next = Some(Expiry { at, repository, role });
         }
     }
 }

@@ -188,6 +188,12 @@ impl Repositories {
         self.shared.by_source()
     }
 
+    /// How much memory there is for sets.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> Option<u64> {
+        self.shared.sets.policy().max_capacity()
+    }
+
     /// Where fetches, updates and looks into memory are counted.
     pub fn measures(&self) -> &Measures {
         &self.shared.measures

@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::metrics::Held;
+use super::metrics::Raised;
 use crate::http::FetchError;
 
 /// Whom a request is sent to.
@@ -164,8 +164,8 @@ impl Measures {
     }
 
     /// An update is under way until the guard is dropped.
-    pub(crate) fn updating(&self) -> Held {
-        Held::of(&self.0.under_way)
+    pub(crate) fn updating(&self) -> Raised {
+        Raised::of(&self.0.under_way)
     }
 
     /// Updates under way.

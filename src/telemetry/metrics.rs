@@ -196,8 +196,8 @@ impl Metrics {
     }
 
     /// A review waits for something; it stops waiting when the guard is dropped.
-    pub fn waiting(&self) -> Held {
-        Held::of(&self.0.in_flight)
+    pub fn waiting(&self) -> Raised {
+        Raised::of(&self.0.in_flight)
     }
 
     /// A review panicked.
@@ -299,16 +299,16 @@ impl Inner {
 
 /// Raises a gauge by one while it lives.
 #[derive(Debug)]
-pub struct Held(Gauge);
+pub struct Raised(Gauge);
 
-impl Held {
+impl Raised {
     pub(super) fn of(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Held {
+impl Drop for Raised {
     fn drop(&mut self) {
         self.0.dec();
     }

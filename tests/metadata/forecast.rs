@@ -37,6 +37,7 @@ async fn what_people_sign_is_forecast_and_what_servers_sign_only_where_updates_f
     let next = sound.next.expect("something expires");
     assert_eq!((&*next.role, next.at), ("targets", at("2030-05-01T00:00:00Z")));
     assert_eq!(next.repository, world.live.repository);
+    assert_eq!(sound.ends, [next.at]);
 
     // A request that fails, or a server that restarts, is not told.
     world.server.has_nothing();
@@ -58,6 +59,7 @@ async fn what_people_sign_is_forecast_and_what_servers_sign_only_where_updates_f
     world.pass(2 * HOUR).await;
     let idle = world.sets();
     assert_eq!((idle.in_use, idle.next, idle.refuse_after), (0, None, None));
+    assert!(idle.ends.is_empty());
     assert_eq!(idle.expiries, BTreeMap::new());
 }
 
@@ -106,6 +108,7 @@ async fn how_old_metadata_may_be_is_told_of_what_is_in_use() {
     ask(9, 12 * HOUR).await;
     ask(10, 24 * HOUR).await;
     assert_eq!((world.sets().in_use, world.sets().refuse_after), (3, Some(12 * HOUR)));
+    assert_eq!(world.sets().ends.len(), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ mod outages;
 mod room;
 mod server;
 mod sources;
+mod tables;
 mod updates;
 mod world;
 

@@ -142,7 +142,7 @@ fn refused_still(namespace: &Namespace<'_>) -> Outcome<()> {
 fn an_uninstalled_countersign_is_in_nobodys_way_and_comes_back() -> Outcome<()> {
     alone("uninstalled", |namespace| {
         refused_still(namespace)?;
-        let own = ["get", "tsrc,tp,crd", "-o", "name"];
+        let own = ["get", "tsrc,tp,tcp,crd", "-o", "name"];
         let before = namespace.node.kubectl(&own)?.success()?.stdout;
         helm(namespace, namespace.node.helm(&["uninstall", RELEASE, "-n", RELEASE])?)?;
         let began = Instant::now();

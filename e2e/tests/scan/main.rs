@@ -109,6 +109,7 @@ fn a_namespace_is_scanned(cluster: &Cluster) -> Outcome<()> {
     let [of_servers, of_people] = ["timestamp", "targets"].map(Value::from);
     let (source, one) = (Value::from(SOURCE), Value::from(1));
     assert_eq!(ends, [(&source, &of_servers, &one), (&source, &of_people, &one)], "{json}");
+    assert_eq!(json["forecast"][0]["repository"], signed.name.as_str(), "{json}");
     let good = verdict(&json, "shop", &signed.tagged("1.4"))?;
     assert_eq!(
         (&good["admitted"], &good["digest"]),

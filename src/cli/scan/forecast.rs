@@ -47,12 +47,15 @@ pub(super) enum Need {
 pub(super) struct Lapse {
     pub(super) after: Timestamp,
     pub(super) need: Need,
+    /// Whose role it is; of a TUF source there is but one.
+    pub(super) repository: Option<String>,
 }
 
 /// What a proof rests on.
 struct Resting<'p> {
     proof: &'p Proof,
     source: &'p str,
+    repository: Option<&'p str>,
     roles: &'p [RoleInfo],
 }
 
@@ -63,16 +66,19 @@ pub(super) fn lapses(reviewer: &Reviewer, review: &ImageReview) -> BTreeSet<Laps
     }
     let snapshot = reviewer.snapshot();
     let at_hand = reviewer.evidence_at_hand(review);
-    let roles: BTreeMap<&str, Vec<RoleInfo>> = at_hand
+    let read: BTreeMap<&str, (Option<&str>, Vec<RoleInfo>)> = at_hand
         .iter()
-        .map(|(live, repository)| (live.source.name.as_str(), repository.roles()))
+        .map(|(live, repository)| {
+            let name = repository.notary().map(|_| live.repository.as_str());
+            (live.source.name.as_str(), (name, repository.roles()))
+        })
         .collect();
     let deciding = review.decision.verdicts.iter().filter(|it| it.action == Action::Deny);
     let of_verdict = |verdict: &PolicyVerdict| -> Vec<Lapse> {
         let Some(name) = &verdict.policy else { return Vec::new() };
         if let Finding::Excepted { exception, expires, .. } = &verdict.finding {
             let need = Need::Exception { policy: name.clone(), exception: exception.clone() };
-            return vec![Lapse { after: *expires, need }];
+            return vec![Lapse { after: *expires, need, repository: None }];
         }
         let policy = snapshot.policies.policies().iter().find(|policy| policy.name == *name);
         let Some(Rule::Verify { min_authorities, authorities }) = policy.map(|it| &it.rule) else {
@@ -81,8 +87,9 @@ pub(super) fn lapses(reviewer: &Reviewer, review: &ImageReview) -> BTreeSet<Laps
         let resting = verdict.authorities.iter().filter_map(|outcome| {
             let proof = outcome.outcome.as_ref().ok()?;
             let authority = authorities.iter().find(|it| it.name == outcome.authority)?;
-            let roles = roles.get(authority.source.as_str()).map_or(&[][..], Vec::as_slice);
-            Some(Resting { proof, source: &authority.source, roles })
+            let read = read.get(authority.source.as_str());
+            let (repository, roles) = read.map_or((None, &[][..]), |(name, roles)| (*name, roles));
+            Some(Resting { proof, source: &authority.source, repository, roles })
         });
         let resting: Vec<Resting<'_>> = resting.collect();
         let times: [fn(&Resting<'_>) -> Option<Lapse>; 2] = [whole_chain, signed_by_people];
@@ -134,7 +141,7 @@ fn signed_by_people(it: &Resting<'_>) -> Option<Lapse> {
 
 fn lapse(it: &Resting<'_>, after: Timestamp, role: &str) -> Lapse {
     let need = Need::Role { source: it.source.to_owned(), role: role.to_owned() };
-    Lapse { after, need }
+    Lapse { after, need, repository: it.repository.map(str::to_owned) }
 }
 
 /// So many images could not be admitted again.
@@ -144,6 +151,8 @@ pub(super) struct Group {
     after: String,
     #[serde(flatten)]
     need: Need,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository: Option<String>,
     images: usize,
 }
 
@@ -154,6 +163,7 @@ pub(super) fn groups<'l>(lapses: impl Iterator<Item = &'l Lapse>) -> Vec<Group> 
     let group = |(lapse, images): (&Lapse, usize)| Group {
         after: seconds(lapse.after),
         need: lapse.need.clone(),
+        repository: lapse.repository.clone(),
         images,
     };
     counts.into_iter().map(group).collect()
@@ -162,7 +172,7 @@ pub(super) fn groups<'l>(lapses: impl Iterator<Item = &'l Lapse>) -> Vec<Group> 
 /// The same as text: a line for each thing that is needed. Empty where nothing is known.
 pub(super) fn text<'l>(lapses: impl Iterator<Item = &'l Lapse>) -> String {
     let mut needs: BTreeMap<&Need, (Timestamp, Timestamp, usize)> = BTreeMap::new();
-    for Lapse { after, need } in lapses {
+    for Lapse { after, need, .. } in lapses {
         let (first, last, images) = needs.entry(need).or_insert((*after, *after, 0));
         (*first, *last) = ((*first).min(*after), (*last).max(*after));
         *images += 1;

@@ -79,10 +79,10 @@ pub struct Refusal {
     /// Whether the owner is in that namespace, rather than in none.
     namespaced: bool,
     action: &'static str,
-    pub(super) code: &'static str,
+    pub(in crate::cluster) code: &'static str,
     /// What is refused and by whom, as a hash.
     subject: String,
-    pub(super) note: String,
+    pub(in crate::cluster) note: String,
     pub(super) at: Timestamp,
 }
 

@@ -77,7 +77,7 @@ fn the_time_of_a_transition_changes_with_the_status_only() {
 fn expiring(at: &str) -> Forecast {
     let (repository, role) = ("r.example/api".to_owned(), "targets".to_owned());
     let expiry = crate::metadata::Expiry { at: at.parse().unwrap(), repository, role };
-    Forecast::Expiring("ExpiresSoon", expiry)
+    Forecast::Expiring { reason: "ExpiresSoon", first: expiry, others: 0 }
 }
 
 #[test]

@@ -60,8 +60,8 @@ pub enum Unavailable {
     /// The review's time was over.
     #[error("not answered within the review's deadline")]
     DeadlineExceeded,
-    /// Too much is waiting already.
-    #[error("too many reviews are waiting; try again")]
+    /// Too much is waiting already, or there is no room for what is to be read.
+    #[error("too much is under way or waiting; try again")]
     Overloaded,
 }
 

@@ -6,12 +6,12 @@ fn at(time: &str) -> Timestamp {
 
 fn role(after: &str, source: &str, role: &str) -> Lapse {
     let need = Need::Role { source: source.to_owned(), role: role.to_owned() };
-    Lapse { after: at(after), need }
+    Lapse { after: at(after), need, repository: None }
 }
 
 fn exception(after: &str) -> Lapse {
     let need = Need::Exception { policy: "p".to_owned(), exception: "inc".to_owned() };
-    Lapse { after: at(after), need }
+    Lapse { after: at(after), need, repository: None }
 }
 
 #[test]
@@ -36,6 +36,25 @@ Could not be admitted again:
     let second = serde_json::json!({"after": "2030-01-03T00:00:00Z", "policy": "p", "exception": "inc", "images": 2});
     assert_eq!(json[1], second);
     assert_eq!(json.as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn what_one_role_of_many_repositories_ends_is_one_line_and_json_names_each() {
+    let of = |repository: &str| Lapse {
+        repository: Some(repository.to_owned()),
+        ..role("2030-01-02T00:00:00Z", "corp", "targets")
+    };
+    let lapses = [of("r.example/b"), of("r.example/a"), of("r.example/b")];
+    let wanted = "    3 images after 2030-01-02T00:00:00Z, unless targets in TrustSource \"corp\" is signed anew";
+    assert_eq!(text(lapses.iter()).lines().last(), Some(wanted));
+    let json = serde_json::to_value(groups(lapses.iter())).expect("JSON");
+    let group = |repository: &str, images: usize| {
+        serde_json::json!({
+            "after": "2030-01-02T00:00:00Z", "source": "corp", "role": "targets",
+            "repository": repository, "images": images,
+        })
+    };
+    assert_eq!(json, serde_json::json!([group("r.example/a", 1), group("r.example/b", 2)]));
 }
 
 #[test]
