@@ -140,11 +140,6 @@ where
     {
         self.flights.run(key, work).await
     }
-
-    /// Whether work for `key` has begun and not ended.
-    pub(crate) fn is_under_way(&self, key: &K) -> bool {
-        self.flights.under_way(key).is_some()
-    }
 }
 
 async fn holding<T, Fut: Future>(turn: T, work: impl FnOnce() -> Fut) -> Fut::Output {
@@ -281,7 +276,7 @@ mod tests {
         // Both wait for their turns before either's work has begun.
         let second = flights.run("key", "second", taken(&joins), || async { 2 });
         let look = async {
-            while !flights.is_under_way(&"key") {
+            while flights.flights.under_way(&"key").is_none() {
                 tokio::task::yield_now().await;
             }
             let never = std::future::pending::<Result<(), u8>>();
@@ -297,6 +292,6 @@ mod tests {
         };
         assert_eq!(tokio::join!(first, second, look), (Ok(1), Ok(1), Ok(1)));
         assert_eq!(Arc::strong_count(&turn), 1);
-        assert!(!flights.is_under_way(&"key"));
+        assert!(flights.flights.under_way(&"key").is_none());
     }
 }

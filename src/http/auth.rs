@@ -35,9 +35,9 @@ const MAX_LIFETIME: u64 = 3600;
 /// A token is not used in its last seconds: it could end on the way.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Memory for the authorizations of all endpoints, in bytes: those of 5,000 scopes, at the three KiB
-/// of Docker Hub's tokens, and of 1,000 at the longest.
-const KNOWN_BYTES: u64 = 16 << 20;
+/// Memory for the authorizations of all endpoints, in bytes: those of 2,500 scopes, at the three KiB
+/// of Docker Hub's tokens, and of 500 at the longest.
+const KNOWN_BYTES: u64 = 8 << 20;
 
 /// What an authorization and its place in the memory take beside their texts, in bytes.
 const ENTRY_BYTES: usize = 256;

@@ -14,8 +14,8 @@ use crate::http::Room;
 /// Of the updates that reviews wait for.
 const BOUNDS: Bounds = Bounds { running: 32, entered: 1024 };
 
-/// Updates in the background that run at a time, in the whole process. They have turns of their
-/// own: cold work does not keep them waiting, nor they it. A host alone gets half of them, and hosts
+/// Refreshes that run at a time, in the whole process: in the background, and of sets that a review
+/// finds due. They have turns of their own: cold work does not keep them waiting, nor they it. A host alone gets half of them, and hosts
 /// that hang leave others some: 10,000 repositories of one that are refreshed every 45 s, as by
 /// default, are all in time where a refresh takes up to 72 ms.
 const REFRESHING: usize = 32;
@@ -65,9 +65,13 @@ impl Gate {
         Room::new(OWN_BYTES, [of_repository, self.bytes.none(host)])
     }
 
-    /// Waits for a turn in the background, as long as it takes.
-    pub(super) async fn enter_background(&self, host: String) -> Place<String> {
-        self.refreshes.take(host).await
+    /// Waits for a turn to refresh what was verified before, as long as it takes.
+    pub(super) fn enter_background(
+        &self,
+        host: String,
+    ) -> impl Future<Output = Place<String>> + Send + use<> {
+        let refreshes = Arc::clone(&self.refreshes);
+        async move { refreshes.take(host).await }
     }
 }
 

@@ -7,6 +7,7 @@ mod heavy;
 mod live;
 mod memory;
 mod notary;
+mod outages;
 mod patience;
 mod refresh;
 mod repository;
@@ -40,6 +41,7 @@ use live::{Key, SetKey};
 pub use live::{Live, Want};
 pub use memory::{MemoryError, MemoryStore};
 pub(crate) use memory::{Place, Remembered};
+use outages::Outages;
 pub use repository::Repository;
 use servers::Servers;
 pub use servers::endpoint;
@@ -49,9 +51,6 @@ use wants::Wants;
 /// How long one update of a repository may take once it has begun, whoever waits for it and for
 /// how long; and how long it may wait for its turn.
 const UPDATE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a review waits for the refresh of a set that could answer without it.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the refusal of a failed update is given again where nothing else can answer: a source
 /// that is back, or a repository that has been signed, is seen within it.
@@ -86,8 +85,7 @@ type Answer = (Instant, Result<Arc<Repository>, Refusal>);
 struct Shared {
     sets: Cache<SetKey, Arc<Set>>,
     answers: Cache<Key, Answer>,
-    /// When an update last found a source away, until one succeeds.
-    outages: Cache<[u8; 32], Instant>,
+    outages: Outages,
     /// The sources there are, where that was said: what is read of others is not kept.
     sources: ArcSwapOption<BTreeMap<String, Arc<Source>>>,
     /// Of one repository there is one update at a time, however often its source changes: what each
@@ -124,7 +122,7 @@ impl Repositories {
         let shared = Shared {
             sets: Cache::builder().max_capacity(bytes).weigher(weight).build(),
             answers: answers(),
-            outages: Cache::new(SERVERS),
+            outages: Outages::new(),
             sources: ArcSwapOption::empty(),
             flights: InTurn::default(),
             wants: Wants::default(),

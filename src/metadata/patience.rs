@@ -5,11 +5,18 @@ use std::pin::pin;
 use super::refresh::FAILING;
 use super::*;
 
+/// How long a review waits for the refresh of a set that could answer without it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same of one that has not been refreshed for hours, where its source was just seen to fail: it
+/// may be one repository's trouble, and another's update done at once.
+const BRIEF: Duration = Duration::from_millis(500);
+
 impl Shared {
     /// What the next update says to this review, or an older set where that takes too long; `None`
     /// where it says nothing. A set that was due a moment ago answers soon. One that was not
-    /// refreshed for hours does so only where the source itself takes long: whoever keeps the turns
-    /// busy must not keep a revocation from being seen.
+    /// refreshed for hours does so only where its source fails or takes long: whoever keeps us busy
+    /// must not keep a revocation from being seen.
     pub(super) async fn in_patience(
         self: &Arc<Self>,
         live: &Live,
@@ -17,14 +24,18 @@ impl Shared {
     ) -> Option<Result<Arc<Repository>, Refusal>> {
         let mut update = pin!(self.begun_or_joined(live, namespace));
         while let Some(older) = self.without_update(live) {
-            let has_begun = self.flights.is_under_way(&live.set_key());
-            // Nobody has to find out anew.
-            let is_known = self.is_away(live) && older.is_ok();
-            let patience = if is_known { Duration::ZERO } else { PATIENCE };
+            let patience = match (self.is_away(live), self.is_hardly_due(live)) {
+                (true, true) if older.is_ok() => Duration::ZERO,
+                (true, false) if older.is_ok() => BRIEF,
+                _ => PATIENCE,
+            };
             if let Ok(flown) = timeout(patience, update.as_mut()).await {
                 return self.answer_of(flown, live);
             }
-            if has_begun || self.may_be_older(live) {
+            if let Some(set) = self.current(live) {
+                return Some(Ok(Arc::clone(&set.repository)));
+            }
+            if self.may_be_older(live) {
                 return Some(self.excused(live, Unavailable::DeadlineExceeded));
             }
         }
@@ -61,17 +72,19 @@ impl Shared {
         self.without_update(live).unwrap_or(Err(refusal.into()))
     }
 
-    /// Whether the set at hand may answer although no update of it was tried.
+    /// Whether the set at hand may answer although no update of it has ended.
     fn may_be_older(&self, live: &Live) -> bool {
-        let missed =
-            |set: Arc<Set>| set.age(Instant::now()).saturating_sub(live.source.refresh_after);
-        let is_hardly_due = || self.at_hand(live).is_some_and(|set| missed(set) < FAILING);
-        self.is_away(live) || is_hardly_due()
+        self.is_away(live) || self.is_hardly_due(live)
     }
 
-    /// Whether the source fails, and was asked so lately that reviews need not find out anew.
+    /// Whether it is in use, by when its last update ended: where all of a source's hang, each has its
+    /// turn later than it is due.
+    fn is_hardly_due(&self, live: &Live) -> bool {
+        let moment = 2 * live.source.refresh_after + FAILING;
+        self.at_hand(live).is_some_and(|set| set.untried_for(Instant::now()) < moment)
+    }
+
     fn is_away(&self, live: &Live) -> bool {
-        let since = self.outages.get(&live.source.fingerprint);
-        since.is_some_and(|since| since.elapsed() < FAILING)
+        self.outages.is_away(&live.source.fingerprint)
     }
 }

@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 
 use super::set::{Attention, Set};
 use super::{Live, SetKey, Shared, UPDATE_TIMEOUT, span};
+use crate::fair;
 
 /// A refresh begins at 60% to 90% of `refreshAfterSeconds`: sets that were read together spread,
 /// and the update has a tenth of the time to end in before a review would have to wait for it.
@@ -55,17 +56,23 @@ async fn turn(
     key: &SetKey,
     attention: &Weak<Attention>,
 ) -> Option<Duration> {
+    let waiting = {
+        let (shared, attention) = (shared.upgrade()?, attention.upgrade()?);
+        let now = Instant::now();
+        if attention.is_over(now) && at_hand(&shared, key, &attention).is_some() {
+            shared.sets.invalidate(key);
+        }
+        if !attention.is_in_use(now) {
+            // To look at the set itself would count as use: what nobody asks for is to leave first.
+            return Some(spread(attention.source().refresh_after));
+        }
+        shared.gate.enter_background(attention.source().host())
+    };
+    // Holds nothing meanwhile: the source may change or go, and the set with it.
+    let turn = waiting.await;
     let (shared, attention) = (shared.upgrade()?, attention.upgrade()?);
-    let now = Instant::now();
-    if attention.is_over(now) && at_hand(&shared, key, &attention).is_some() {
-        shared.sets.invalidate(key);
-    }
-    if !attention.is_in_use(now) {
-        // To look at the set itself would count as use: what nobody asks for is to leave first.
-        return Some(spread(attention.source().refresh_after));
-    }
     if let Some(set) = at_hand(&shared, key, &attention) {
-        refresh(&shared, &set).await;
+        refresh(&shared, &set, turn).await;
     }
     Some(next_pause(&shared, key, &attention))
 }
@@ -82,9 +89,8 @@ fn at_hand(shared: &Shared, key: &SetKey, attention: &Arc<Attention>) -> Option<
     shared.sets.get(key).filter(|set| Arc::ptr_eq(&set.attention, attention))
 }
 
-async fn refresh(shared: &Arc<Shared>, set: &Set) {
+async fn refresh(shared: &Arc<Shared>, set: &Set, turn: fair::Place<String>) {
     let live = Live { source: set.attention.source(), ..set.live.clone() };
-    let turn = shared.gate.enter_background(live.source.host()).await;
     let (key, live) = (live.set_key(), Arc::new(live));
     let (seen, whole) = (set.complete, Arc::clone(shared));
     let update = move || async move {

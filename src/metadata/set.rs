@@ -48,6 +48,8 @@ pub(super) struct Set {
     last_failure: Mutex<Option<&'static str>>,
     /// Until when it answers though it is due, in milliseconds since `complete`.
     excused: AtomicU64,
+    /// How old it was when its last update failed, in milliseconds.
+    tried: AtomicU64,
     pub(super) attention: Arc<Attention>,
 }
 
@@ -84,6 +86,7 @@ impl Set {
             failing_since,
             last_failure,
             excused,
+            tried: AtomicU64::new(0),
             attention,
         }
     }
@@ -101,6 +104,7 @@ impl Set {
             failing_since: self.failing_since.clone(),
             last_failure: Mutex::new(*last_failure),
             excused: AtomicU64::new(self.excused.load(Ordering::Relaxed)),
+            tried: AtomicU64::new(self.tried.load(Ordering::Relaxed)),
             attention: Arc::clone(&self.attention),
         }
     }
@@ -146,11 +150,18 @@ impl Set {
     pub(super) fn failed(&self, now: Instant, code: &'static str) -> bool {
         // Where we had no room for it, it says nothing of the source.
         if code != Unavailable::Overloaded.code() {
+            self.tried.fetch_max(millis(self.age(now)), Ordering::Relaxed);
             self.excuse(now, FAILING);
         }
         self.failures.fetch_add(1, Ordering::Relaxed);
         self.failing_since.get_or_init(|| now);
         self.is_news(code)
+    }
+
+    /// For how long no update of it has ended, whether it failed or not.
+    pub(super) fn untried_for(&self, now: Instant) -> Duration {
+        let tried = Duration::from_millis(self.tried.load(Ordering::Relaxed));
+        self.age(now).saturating_sub(tried)
     }
 
     /// Whether what went wrong before had another code.

@@ -97,9 +97,17 @@ impl Shared {
     pub(super) async fn begun_or_joined(self: &Arc<Self>, live: &Live, namespace: &str) -> Flown {
         let asked = Arc::new(live.clone());
         let (shared, waits, holder) = (Arc::clone(self), Arc::clone(&asked), namespace.to_owned());
+        let is_known = self.at_hand(live).is_some();
         let turn = async move {
             let host = waits.source.host();
-            let waited = timeout(UPDATE_TIMEOUT, shared.gate.enter(&host, &holder)).await;
+            let turn = async {
+                // Whoever makes names up keeps no turn from what was verified before.
+                if is_known {
+                    return Ok((Some(shared.gate.enter_background(host).await), None));
+                }
+                Ok((None, Some(shared.gate.enter(&host, &holder).await?)))
+            };
+            let waited = timeout(UPDATE_TIMEOUT, turn).await;
             waited.unwrap_or(Err(Unavailable::Overloaded)).map_err(|overloaded| {
                 let older = shared.untried(&waits, overloaded);
                 (waits, older)
@@ -107,16 +115,13 @@ impl Shared {
         };
         let (shared, asker) = (Arc::clone(self), Asker::current());
         let update = move || async move {
-            let set = shared.at_hand(&asked);
-            let current = set.filter(|set| shared.is_current(&asked, set));
             // Whoever asked just after the last update ended finds its result.
-            if let Some(set) = &current
-                && asked.is_met_by(&set.repository, shared.clock.now())
-            {
+            if let Some(set) = shared.current(&asked) {
                 return (asked, Ok(Arc::clone(&set.repository)));
             }
+            let within = shared.at_hand(&asked).is_some_and(|set| shared.is_current(&asked, &set));
             let span = asker.asks(span::update(&asked, false));
-            let answer = shared.renew(&asked, current.is_some()).instrument(span).await;
+            let answer = shared.renew(&asked, within).instrument(span).await;
             (asked, answer)
         };
         let done = self.flights.run(live.set_key(), namespace, turn, update).await;
@@ -142,6 +147,12 @@ impl Shared {
         }
     }
 
+    /// The set that answers without an update, and has what is needed.
+    pub(super) fn current(&self, live: &Live) -> Option<Arc<Set>> {
+        let set = self.at_hand(live).filter(|set| self.is_current(live, set))?;
+        live.is_met_by(&set.repository, self.clock.now()).then_some(set)
+    }
+
     fn is_current(&self, live: &Live, set: &Set) -> bool {
         set.is_current(&live.source, Instant::now(), self.clock.now())
     }
@@ -154,6 +165,7 @@ impl Shared {
         within: bool,
     ) -> Result<Arc<Repository>, Refusal> {
         let (begun, _under_way) = (Instant::now(), self.measures.updating());
+        let attempt = self.outages.begin(live.source.fingerprint);
         let before = self.at_hand(live);
         let wants = self.wanted(live, before.as_deref());
         let set = before.as_deref();
@@ -172,7 +184,7 @@ impl Shared {
                     (false, true) => "updated",
                     (false, false) => "failed",
                 });
-                self.outages.invalidate(&live.source.fingerprint);
+                attempt.succeeded();
                 let answer = Arc::clone(&fetched.answer);
                 let is_kept = fetched.keep.is_some();
                 if let Some(repository) = fetched.keep {
@@ -189,7 +201,7 @@ impl Shared {
                     is_away: true, ..
                 }) = refusal
                 {
-                    self.outages.insert(live.source.fingerprint, Instant::now());
+                    attempt.failed();
                 }
                 self.failed(live, refusal.code(), &cause(&refusal));
                 let answer = self.instead(live, refusal);
@@ -268,6 +280,7 @@ impl Shared {
             anchor: anchor.name(),
         };
         let remembered = self.load(live, &place).await?;
+        let before = at.set;
         let at = at.on_top_of(&remembered.memory);
         let (memory, fetched) =
             self.verified(live, &anchor, &servers, &remembered.memory, &at).await;
@@ -283,7 +296,7 @@ impl Shared {
             Ok(fetched)
         });
         let is_replaced = fetched.as_ref().is_ok_and(|it| it.keep.is_some() && !it.is_unchanged);
-        if !is_replaced && at.set.is_some_and(|set| set.repository.superseded_by(&newest)) {
+        if !is_replaced && before.is_some_and(|set| set.repository.superseded_by(&newest)) {
             self.sets.invalidate(&live.set_key());
         }
         fetched

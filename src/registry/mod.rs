@@ -59,8 +59,8 @@ const QUESTIONS: Bounds = Bounds { running: 128, entered: 4096 };
 const OWN_BYTES: usize = 64 << 10;
 
 /// Bytes beyond that which all questions hold at a time; a registry alone gets half of them, which
-/// is eight manifests of 4 MiB.
-const SHARED_BYTES: usize = 64 << 20;
+/// is two manifests of 4 MiB.
+const SHARED_BYTES: usize = 16 << 20;
 
 /// How to reach registries.
 #[derive(Debug, Clone)]
@@ -175,9 +175,12 @@ impl Registry {
         if let Some(known) = without_contact(image, allowed) {
             return known;
         }
-        tokio::time::timeout_at(deadline, self.ask(image, namespace, own, deadline))
-            .await
-            .unwrap_or(Err(Unavailable::DeadlineExceeded))
+        let asking = self.ask(image, namespace, own.clone(), deadline);
+        tokio::time::timeout_at(deadline, asking).await.unwrap_or_else(|_| {
+            // Another may have had its turn, and an answer.
+            let known = self.cached(image, own, allowed);
+            known.unwrap_or(Err(Unavailable::DeadlineExceeded))
+        })
     }
 
     /// What is known without asking anybody; `None` where it takes a [`Registry::resolve`].

@@ -12,6 +12,7 @@ mod documented;
 mod forecast;
 mod freshness;
 mod outages;
+mod patience;
 mod room;
 mod server;
 mod sources;

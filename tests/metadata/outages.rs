@@ -1,22 +1,11 @@
 //! What answers while a source is away, lies or hangs, for how long, and when it is back.
 
-use countersign::admission::Decide;
-use countersign::review::{ImageUse, Puller, Request, Reviewer, Subject};
-use countersign_verify::outcome::Effect;
-use countersign_verify::policy::Action;
-use tokio::task::JoinHandle;
-
-use super::builder::digest;
-use super::freshness::for_all;
 use super::updates::updates;
 use super::world::{World, signs};
 use super::*;
 
-const REFUSE: Duration = Duration::from_secs(300);
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Another repository of the same source.
-const OTHER: &str = "registry.example.com/payments/other";
+pub(crate) const REFUSE: Duration = Duration::from_secs(300);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// What a source may do instead of its work.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +40,7 @@ impl Away {
 }
 
 /// The next version of the files, with tag 1.0 for another image.
-fn second(repo: &Repo) -> Repo {
+pub(crate) fn second(repo: &Repo) -> Repo {
     let mut repo = repo.clone();
     repo.targets(&[("1.0", "second")]);
     for role in ["timestamp", "snapshot", "targets"] {
@@ -165,149 +154,6 @@ async fn o2_a_source_that_is_away_is_asked_ever_less_and_seen_when_it_is_back() 
         assert!(signs(&answer.expect("a set"), "1.0", "second"), "{away:?}");
         assert!(waited.is_zero(), "{away:?}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn o1_a_review_waits_a_little_for_a_source_that_hangs_and_the_next_one_does_not() {
-    let world = World::new(&sound(), 24 * 60 * MINUTE).await;
-    world.ask().await.0.expect("verified");
-    // Nobody asked for so long that nothing was refreshed.
-    tokio::time::advance(2 * 60 * MINUTE).await;
-    world.settle().await;
-    world.server.hold();
-    world.server.asked_since();
-    let (answer, waited) = world.ask().await;
-    answer.expect("the old set");
-    assert!(waited > SECOND && waited < 5 * SECOND, "{waited:?}");
-    for _ in 0..10 {
-        let (answer, waited) = world.ask().await;
-        assert!(answer.is_ok() && waited.is_zero());
-    }
-    assert_eq!(world.server.asked_since(), ["timestamp"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn o7_who_keeps_the_turns_does_not_keep_a_revocation_from_being_seen() {
-    let repo = sound();
-    let world = World::new(&repo, 24 * 60 * MINUTE).await;
-    world.ask().await.0.expect("verified");
-    // Nobody asked for so long that nothing was refreshed.
-    tokio::time::advance(2 * 60 * MINUTE).await;
-    world.settle().await;
-    world.serve(&second(&repo).seal());
-    world.server.hold_all_but(GUN);
-    let made_up = (0..256).map(|number| {
-        let live = live(&world.server, &format!("{GUN}/{number}"), &repo.pin(), MINUTE);
-        let repositories = world.repositories.clone();
-        tokio::spawn(async move { repositories.update(&live, "payments").await })
-    });
-    let made_up: Vec<_> = made_up.collect();
-    world.until(|| world.server.most_at_once() >= 8).await;
-    let (answer, _) = world.ask().await;
-    assert_eq!(answer.expect_err("no turn").code(), "Overloaded");
-    made_up.iter().for_each(JoinHandle::abort);
-    world.server.release();
-    world.until(|| world.repositories.measures().updates_in_flight() == 0).await;
-    assert!(signs(&world.ask().await.0.expect("the new set"), "1.0", "second"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn o7_what_one_repository_is_refused_keeps_no_review_of_another_from_what_is_new() {
-    // What is another's own, and what nobody else would get either.
-    for (status, tag) in [(401, "second"), (403, "second"), (404, "second"), (503, "old")] {
-        let repo = for_all();
-        let world = World::new(&repo, 24 * 60 * MINUTE).await;
-        let other = Live { repository: OTHER.to_owned(), ..world.live.clone() };
-        world.server.serve_too(OTHER, &repo.seal());
-        for live in [&world.live, &other] {
-            world.ask_for(live).await.0.expect("verified");
-        }
-        // Nobody asked for so long that nothing was refreshed.
-        tokio::time::advance(2 * 60 * MINUTE).await;
-        world.settle().await;
-        world.server.fails(OTHER, status);
-        world.server.serve_too(GUN, &second(&repo).seal());
-        world.ask_for(&other).await.0.expect("the old set");
-        let (answer, _) = world.ask().await;
-        assert!(signs(&answer.expect("a set"), "1.0", tag), "{status}");
-    }
-}
-
-/// A review of the image that [`sound`] signs, with so much time.
-fn review(world: &World, time: Duration) -> JoinHandle<Effect> {
-    review_by(world.denying(), time)
-}
-
-fn review_by(reviewer: Arc<Reviewer>, time: Duration) -> JoinHandle<Effect> {
-    let path = "spec.containers[name=api]".to_owned();
-    let uses = [ImageUse { path, image: format!("{GUN}@{}", digest("old")) }];
-    let deadline = tokio::time::Instant::now() + time;
-    tokio::spawn(async move {
-        let (subject, puller) = (Subject::Pod, Puller::default());
-        let request = Request { namespace: None, subject, uses: &uses, puller, deadline };
-        reviewer.review(&request).await.effect()
-    })
-}
-
-#[tokio::test(start_paused = true)]
-async fn o7_what_policies_that_only_warn_rest_on_takes_little_of_a_review_s_time() {
-    for (waits_for, most, effect) in
-        [(Action::Warn, 3 * SECOND, Effect::Warn), (Action::Deny, 9 * SECOND, Effect::Deny)]
-    {
-        let repo = sound();
-        let (world, other) = (World::new(&repo, REFUSE).await, Server::start().await);
-        other.serve(GUN, &repo.seal());
-        let mut well = live(&other, GUN, &repo.pin(), MINUTE);
-        let source = Arc::make_mut(&mut well.source);
-        (source.name, source.fingerprint) = ("well".to_owned(), [1; 32]);
-        world.server.hold();
-        let policies = [(Action::Deny, &well.source), (waits_for, &world.live.source)];
-        let begun = tokio::time::Instant::now();
-        let review = review_by(world.reviewer(&policies), 8 * SECOND);
-        while !review.is_finished() {
-            world.pass(SECOND).await;
-        }
-        assert_eq!(review.await.expect("no panic"), effect);
-        assert!(begun.elapsed() <= most, "{waits_for:?}: {:?}", begun.elapsed());
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn t5_what_expires_while_a_review_waits_proves_nothing() {
-    let mut repo = sound();
-    repo.set("timestamp", "expires", json!("2030-01-01T13:00:00Z"));
-    for (time, effect) in [("12:59:59", Effect::Allow), ("13:00:00", Effect::Deny)] {
-        let world = World::new(&repo, REFUSE).await;
-        World::set_clock("2030-01-01T12:00:00Z");
-        world.server.hold();
-        let review = review(&world, 8 * SECOND);
-        world.until(|| world.server.asked().len() == 5).await;
-        World::set_clock(&format!("2030-01-01T{time}Z"));
-        world.server.release();
-        world.until(|| review.is_finished()).await;
-        assert_eq!(review.await.expect("no panic"), effect, "{time}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn o1_a_review_whose_time_is_over_is_answered_by_the_set_at_hand() {
-    let world = World::new(&sound(), REFUSE).await;
-    // As the shortest timeout of a webhook leaves it: shorter than a review's patience.
-    let review = || review(&world, SECOND);
-    let answered = async |review: JoinHandle<Effect>| {
-        while !review.is_finished() {
-            world.pass(SECOND).await;
-        }
-        review.await.expect("no panic")
-    };
-    let first = review();
-    world.until(|| first.is_finished()).await;
-    assert_eq!(first.await.expect("no panic"), Effect::Allow);
-    world.server.hold();
-    tokio::time::advance(MINUTE).await;
-    assert_eq!(answered(review()).await, Effect::Allow);
-    tokio::time::advance(REFUSE).await;
-    assert_eq!(answered(review()).await, Effect::Deny);
 }
 
 #[tokio::test(start_paused = true)]

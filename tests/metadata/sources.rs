@@ -193,3 +193,45 @@ async fn t21_what_was_forgotten_by_hand_is_not_brought_back_by_a_set_at_hand() {
     replica().await.expect("forgotten by all");
     assert_eq!(world.sets().failing, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn t8_a_verified_step_takes_a_set_away_whose_memory_was_reset() {
+    let repo = sound();
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = MemoryStore::in_folder(folder.path()).expect("a store");
+    let world = World::remembering(memory, &repo).await;
+    world.ask().await.0.expect("verified");
+    for file in std::fs::read_dir(folder.path()).expect("the folder").flatten() {
+        if file.path().extension().is_some_and(|end| end == "json") {
+            std::fs::remove_file(file.path()).expect("removed");
+        }
+    }
+    // A newer timestamp, whose snapshot is withheld.
+    let mut newer = repo.clone();
+    newer.set("timestamp", "version", json!(2));
+    newer.set("snapshot", "version", json!(2));
+    let mut files = newer.seal();
+    files.snapshot = b"{}".to_vec();
+    world.serve(&files);
+    world.pass(2 * MINUTE).await;
+    world.ask().await.0.expect_err("passed by what was verified");
+}
+
+#[tokio::test(start_paused = true)]
+async fn k9_who_waits_for_a_turn_asks_nothing_of_a_source_that_has_gone_meanwhile() {
+    let repo = for_all();
+    let world = World::new(&repo, 24 * HOUR).await;
+    for number in 0..40 {
+        let live = Live { repository: format!("{GUN}/{number}"), ..world.live.clone() };
+        world.server.serve_too(&live.repository, &repo.seal());
+        world.ask_for(&live).await.0.expect("verified");
+    }
+    world.server.asked_since();
+    world.server.hold();
+    // All are due.
+    tokio::time::advance(Duration::from_secs(54)).await;
+    world.until(|| world.server.asked().len() == 16).await;
+    world.repositories.retain(&BTreeMap::new());
+    world.pass(MINUTE).await;
+    assert_eq!(world.server.asked().len(), 16);
+}

@@ -137,8 +137,8 @@ async fn o8_manifests_that_do_not_end_hold_so_many_bytes_and_others_are_read() {
     let tags: Vec<String> = (0..12).map(|number| format!("drips-{number}")).collect();
     let reading = tags.iter().map(|tag| asking.ask(&host, "payments", tag));
     let mut reading: FuturesUnordered<_> = reading.collect();
-    // Eight of 4 MiB are half of the room.
-    for _ in 0..4 {
+    // Two of 4 MiB are half of the room.
+    for _ in 0..10 {
         assert_eq!(reading.next().await, Some(Err(Unavailable::Overloaded)));
     }
     tokio::select! {
