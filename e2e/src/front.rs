@@ -210,7 +210,8 @@ impl Shared {
         let bytes = sent.bytes().await?;
         if read {
             let path = parts.uri.path().to_owned();
-            self.inner().answers.insert(path, (status, bytes.clone()));
+            // A copy: the bytes as they came hold on to all that was read from the connection.
+            self.inner().answers.insert(path, (status, Bytes::copy_from_slice(&bytes)));
         }
         let mut answer = Response::new(Body::from(bytes));
         *answer.status_mut() = status;
