@@ -14,9 +14,9 @@ const BRIEF: Duration = Duration::from_millis(500);
 
 impl Shared {
     /// What the next update says to this review, or an older set where that takes too long; `None`
-    /// where it says nothing. A set that was due a moment ago answers soon. One that was not
-    /// refreshed for hours does so only where its source fails or takes long: whoever keeps us busy
-    /// must not keep a revocation from being seen.
+    /// where it says nothing. A set in use answers soon. One that was not refreshed for hours does so
+    /// only where its source fails or takes long: whoever keeps us busy must not keep a revocation
+    /// from being seen.
     pub(super) async fn in_patience(
         self: &Arc<Self>,
         live: &Live,
@@ -24,7 +24,7 @@ impl Shared {
     ) -> Option<Result<Arc<Repository>, Refusal>> {
         let mut update = pin!(self.begun_or_joined(live, namespace));
         while let Some(older) = self.without_update(live) {
-            let patience = match (self.is_away(live), self.is_hardly_due(live)) {
+            let patience = match (self.is_away(live), self.was_tried_lately(live)) {
                 (true, true) if older.is_ok() => Duration::ZERO,
                 (true, false) if older.is_ok() => BRIEF,
                 _ => PATIENCE,
@@ -74,12 +74,12 @@ impl Shared {
 
     /// Whether the set at hand may answer although no update of it has ended.
     fn may_be_older(&self, live: &Live) -> bool {
-        self.is_away(live) || self.is_hardly_due(live)
+        self.is_away(live) || self.was_tried_lately(live)
     }
 
-    /// Whether it is in use, by when its last update ended: where all of a source's hang, each has its
-    /// turn later than it is due.
-    fn is_hardly_due(&self, live: &Live) -> bool {
+    /// Whether an update of the set at hand ended lately, as one of a set in use does: later than it is
+    /// due where all of its source hang, and each waits for its turn.
+    fn was_tried_lately(&self, live: &Live) -> bool {
         let moment = 2 * live.source.refresh_after + FAILING;
         self.at_hand(live).is_some_and(|set| set.untried_for(Instant::now()) < moment)
     }
