@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod api;
 pub mod api_server;
+pub mod backup;
 pub mod chart;
 pub mod collector;
 mod control_plane;

@@ -5,13 +5,13 @@ use std::thread;
 
 use axum::body::Bytes;
 use countersign_e2e::api_server::{ApiServer, SERVICE_ACCOUNT};
-use countersign_e2e::countersign::{Config, Countersign, Kubernetes, command};
+use countersign_e2e::countersign::{Config, Countersign, Kubernetes};
 use countersign_e2e::install::{self, SYSTEM_NAMESPACE};
 use countersign_e2e::lab::{Lab, SOURCE, refresh};
 use countersign_e2e::notary_client::Keeper;
 use countersign_e2e::process::{Finished, eventually};
 use countersign_e2e::reviews::Verdict;
-use countersign_e2e::{Context, Outcome};
+use countersign_e2e::{Context, Outcome, backup};
 use serde_json::{Value, json};
 
 const REPOSITORY: &str = "payments/api";
@@ -193,18 +193,10 @@ fn an_old_backup_is_written_anew(
 ) -> Outcome<()> {
     let newest = cluster.checkpoint()?;
     assert!(version(&newest, "timestamp") > version(old, "timestamp"), "{newest} {old}");
-    let patch = json!({"spec": old["spec"]}).to_string();
-    let restore = ["patch", "tcp", name(old), "--type=merge", "-p", &patch];
-    let refused = cluster.api_server.kubectl(&restore)?;
+    let refused = backup::patch(&cluster.api_server, old)?;
     assert!(refused.stderr.contains("a version falls only"), "{refused}");
-    let definitions = command(&["crds"])?.success()?.stdout;
-    let server_side = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-    let mut loose = cluster.api_server.get(&["crd", "trustcheckpoints.countersign.dev"])?;
-    without_rules(&mut loose);
-    cluster.api_server.kubectl_with(&["replace", "-f", "-"], &loose.to_string())?.success()?;
-    eventually("a backup", || cluster.api_server.kubectl(&restore), |it| it.code == Some(0))?;
+    backup::restore(&cluster.api_server, old)?;
     assert_eq!(cluster.checkpoint()?["metadata"]["uid"], newest["metadata"]["uid"]);
-    cluster.api_server.kubectl_with(&server_side, &definitions)?.success()?;
     let ask = || {
         for replica in replicas {
             denied(replica, image, "Rollback")?;
@@ -212,17 +204,6 @@ fn an_old_backup_is_written_anew(
         cluster.checkpoint()
     };
     eventually("the floors", ask, |it| it["spec"] == newest["spec"]).map(drop)
-}
-
-fn without_rules(schema: &mut Value) {
-    match schema {
-        Value::Object(fields) => {
-            fields.remove("x-kubernetes-validations");
-            fields.values_mut().for_each(without_rules);
-        }
-        Value::Array(items) => items.iter_mut().for_each(without_rules),
-        _ => {}
-    }
 }
 
 /// The older metadata is trusted again, since it is unexpired; and remembered from then on.

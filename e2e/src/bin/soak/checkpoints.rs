@@ -4,11 +4,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use countersign_e2e::countersign::command;
 use countersign_e2e::flood::ADMITTED;
 use countersign_e2e::process::wait_until;
-use countersign_e2e::{Context, Outcome};
-use serde_json::{Value, json};
+use countersign_e2e::{Context, Outcome, backup};
+use serde_json::Value;
 
 use crate::events::{SEEN, follow, holds};
 use crate::tally::Tally;
@@ -17,8 +16,6 @@ use crate::world::World;
 
 /// For how long the source shows what was there before: for some refreshes.
 const BACK: Duration = Duration::from_secs(6);
-
-const DEFINITION: &str = "trustcheckpoints.countersign.dev";
 
 /// What is told of an image that is not signed any more: by what is at hand, and where what that rests
 /// on was deleted in the middle of an update, by whoever has to read it anew.
@@ -57,7 +54,8 @@ pub(crate) fn set_back(world: &World, tally: &Tally, round: usize) -> Outcome<()
     for (path, bytes) in old {
         world.notary_front().answer_with(&path, bytes);
     }
-    let restored = world.troubles.with(Trouble::ApiServer, || restore(world, &backup));
+    let restored =
+        world.troubles.with(Trouble::ApiServer, || backup::restore(&world.api_server(), &backup));
     let begun = Instant::now();
     let mut kept = restored;
     while kept.is_ok() && begun.elapsed() < BACK {
@@ -70,35 +68,6 @@ pub(crate) fn set_back(world: &World, tally: &Tally, round: usize) -> Outcome<()
     wait_until("a checkpoint that was set back to be raised", SEEN, || {
         Ok(checkpoint(world, &image.name)?.is_some_and(|it| is_as_new(&it, &newest)))
     })
-}
-
-/// The API server's own rules let no version fall, so they go for that moment, as a backup does not
-/// ask them.
-fn restore(world: &World, backup: &Value) -> Outcome<()> {
-    let definitions = command(&["crds"])?.success()?.stdout;
-    let api_server = world.api_server();
-    let mut loose = api_server.get(&["crd", DEFINITION])?;
-    without_rules(&mut loose);
-    api_server.kubectl_with(&["replace", "-f", "-"], &loose.to_string())?.success()?;
-    let patch = json!({"spec": backup["spec"]}).to_string();
-    let set_back = ["patch", "tcp", name(backup), "--type=merge", "-p", &patch];
-    // It takes the API server a moment to go by the new definition.
-    let restored =
-        wait_until("a backup", SEEN, || Ok(api_server.kubectl(&set_back)?.code == Some(0)));
-    let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-    api_server.kubectl_with(&apply, &definitions)?.success()?;
-    restored
-}
-
-fn without_rules(schema: &mut Value) {
-    match schema {
-        Value::Object(fields) => {
-            fields.remove("x-kubernetes-validations");
-            fields.values_mut().for_each(without_rules);
-        }
-        Value::Array(items) => items.iter_mut().for_each(without_rules),
-        _ => {}
-    }
 }
 
 /// The checkpoint of a repository, where there is one.
