@@ -15,9 +15,9 @@ use crate::http::Room;
 const BOUNDS: Bounds = Bounds { running: 32, entered: 1024 };
 
 /// Refreshes that run at a time, in the whole process: in the background, and of sets that a review
-/// finds due. They have turns of their own: cold work does not keep them waiting, nor they it. A host alone gets half of them, and hosts
-/// that hang leave others some: 10,000 repositories of one that are refreshed every 45 s, as by
-/// default, are all in time where a refresh takes up to 72 ms.
+/// finds due. They have turns of their own: cold work does not keep them waiting, nor they it. A
+/// host alone gets half of them, and hosts that hang leave others some: 10,000 repositories of one
+/// that are refreshed every 45 s, as by default, are all in time where a refresh takes up to 72 ms.
 const REFRESHING: usize = 32;
 
 /// Bytes of files that each update may hold whatever the others do: hardly one needs more.

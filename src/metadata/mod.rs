@@ -139,14 +139,9 @@ impl Repositories {
     /// had anew at the moment, and has everything that is needed of it. No I/O. Whoever asks keeps
     /// it fresh.
     pub fn current(&self, live: &Live) -> Option<Arc<Repository>> {
-        let set = self.shared.at_hand(live);
-        let now = Instant::now();
-        let current = set.and_then(|set| {
-            set.attention.is_paid(&live.source, now);
-            let time = self.shared.clock.now();
-            let answers =
-                set.is_current(&live.source, now, time) && live.is_met_by(&set.repository, time);
-            answers.then(|| Arc::clone(&set.repository))
+        let current = self.shared.at_hand(live).and_then(|set| {
+            set.attention.is_paid(&live.source, Instant::now());
+            self.shared.suffices(live, &set).then(|| Arc::clone(&set.repository))
         });
         self.shared.measures.looked_up(Cached::Metadata, current.is_some());
         current

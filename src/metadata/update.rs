@@ -149,8 +149,11 @@ impl Shared {
 
     /// The set that answers without an update, and has what is needed.
     pub(super) fn current(&self, live: &Live) -> Option<Arc<Set>> {
-        let set = self.at_hand(live).filter(|set| self.is_current(live, set))?;
-        live.is_met_by(&set.repository, self.clock.now()).then_some(set)
+        self.at_hand(live).filter(|set| self.suffices(live, set))
+    }
+
+    pub(super) fn suffices(&self, live: &Live, set: &Set) -> bool {
+        self.is_current(live, set) && live.is_met_by(&set.repository, self.clock.now())
     }
 
     fn is_current(&self, live: &Live, set: &Set) -> bool {
