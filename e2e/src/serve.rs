@@ -1,5 +1,6 @@
 //! Servers that a test writes itself, over TLS or not.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
@@ -9,6 +10,7 @@ use axum_server::tls_rustls::RustlsConfig;
 
 use crate::pki::Identity;
 use crate::place::Place;
+use crate::process::eventually;
 use crate::{Outcome, http};
 
 /// A router that is being served; dropping it ends that.
@@ -87,7 +89,7 @@ impl Served {
     /// Ends all connections; new ones are taken, and that is all that is ever heard on them.
     pub fn mute(&mut self) -> Outcome<()> {
         self.close();
-        self.door = Door::Mute { _listener: TcpListener::bind(self.address)? };
+        self.door = Door::Mute { _listener: self.listener()? };
         Ok(())
     }
 
@@ -96,9 +98,18 @@ impl Served {
         self.serve(Some(identity))
     }
 
+    /// A program that a test starts has, until it runs, a copy of every socket that is open then:
+    /// what was closed in the meantime goes on listening until that program runs.
+    fn listener(&self) -> Outcome<TcpListener> {
+        let bind = || Ok(TcpListener::bind(self.address));
+        let in_use = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+        let bound = eventually("the port", bind, |bound| !bound.as_ref().is_err_and(in_use))?;
+        Ok(bound?)
+    }
+
     fn serve(&mut self, identity: Option<&Identity>) -> Outcome<()> {
         self.close();
-        let listener = TcpListener::bind(self.address)?;
+        let listener = self.listener()?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tls = match identity {
@@ -132,5 +143,38 @@ impl Served {
 impl Drop for Served {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::pki::Authority;
+
+    #[test]
+    fn it_is_reopened_while_programs_are_started_beside_it() -> Outcome<()> {
+        let folder = tempfile::tempdir()?;
+        let identity = Authority::new(folder.path())?.server("served")?;
+        let mut served = Served::start(Router::new(), &identity)?;
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        Command::new("true").status()?;
+                    }
+                    Outcome::Ok(())
+                });
+            }
+            let reopened = (0..100).try_for_each(|_| {
+                served.mute()?;
+                served.open(&identity)
+            });
+            over.store(true, Ordering::Relaxed);
+            reopened
+        })
     }
 }
