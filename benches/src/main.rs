@@ -1,14 +1,6 @@
 //! `make bench`: Countersign beside an echo of the same reviews, in one run, with real servers.
 //! Ends with 1 where a limit is missed.
 
-// The verifier's tests make metadata in more ways than the bench needs.
-#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
-#[path = "../../verify/tests/notary/builder.rs"]
-mod builder;
-#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
-#[path = "../../verify/tests/notary/signer.rs"]
-mod signer;
-
 mod cold;
 mod delay;
 mod echo;

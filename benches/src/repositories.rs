@@ -2,28 +2,20 @@
 //! reviews of others. What they are refreshed from is in this process, so its work is counted as a
 //! cost of refreshing, too.
 
-use std::collections::HashMap;
-use std::net::TcpListener;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, Uri};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use countersign_e2e::builder::digest;
 use countersign_e2e::countersign::{Config, Countersign};
 use countersign_e2e::policies::{Policies, Policy, Source};
-use countersign_e2e::reviews;
-use countersign_e2e::{Failure, Outcome, usage};
+use countersign_e2e::serve::Served;
+use countersign_e2e::signed::Signed;
+use countersign_e2e::{Failure, Outcome, reviews, usage};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::builder::{Repo, digest};
 use crate::load::{Start, Target};
 use crate::report::{Limit, Report, median};
-use crate::signer::Cert;
 use crate::world::World;
 
 const REPOSITORIES: usize = 1_000;
@@ -48,13 +40,16 @@ const LOADED: (usize, usize) = (16, 4_000);
 /// Images of one pod.
 const POD: usize = 50;
 
+/// What is signed.
+const CONTENT: &str = "bench";
+
 const HOST: &str = "registry.example.com";
 
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// Adds memory and throughput.
 pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
-    let notary = Served::start()?;
+    let notary = Notary::start()?;
     let one = notary.countersign(world, "one")?;
     let mut many = notary.countersign(world, "many")?;
     admit(&one, 0..1)?;
@@ -96,7 +91,7 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
 
 /// The image of the repository of this number.
 fn image(number: usize) -> String {
-    format!("{HOST}/{}@{}", repository(number), digest("bench"))
+    format!("{HOST}/{}@{}", repository(number), digest(CONTENT))
 }
 
 fn repository(number: usize) -> String {
@@ -120,76 +115,28 @@ fn admit(countersign: &Countersign, numbers: std::ops::Range<usize>) -> Outcome<
 }
 
 /// A server with the files of a thousand signed repositories, of one root key.
-struct Served {
-    url: String,
+struct Notary {
+    served: Served,
     public_key: String,
 }
 
-impl Served {
+impl Notary {
     fn start() -> Outcome<Self> {
-        let mut first = Repo::new("");
-        let expires = Timestamp::now() + SignedDuration::from_hours(24);
-        let mut files = HashMap::new();
-        for number in 0..REPOSITORIES {
-            let gun = format!("{HOST}/{}", repository(number));
-            sign(&mut first, &gun, expires, &mut files);
-        }
-        let public_key = pem(&first.root_key.spki());
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        let url = format!("http://{}", listener.local_addr()?);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let router = Router::new().fallback(answer).with_state(Arc::new(files));
-        thread::spawn(move || {
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                axum::serve(listener, router).await
-            })
-        });
-        Ok(Self { url, public_key })
+        let until = Timestamp::now() + SignedDuration::from_hours(24);
+        let names = (0..REPOSITORIES).map(|number| format!("{HOST}/{}", repository(number)));
+        let (signed, public_key) = Signed::many(names, CONTENT, until);
+        Ok(Self { served: Served::plain(signed.router())?, public_key })
     }
 
     fn countersign(&self, world: &World, name: &str) -> Outcome<Countersign> {
         let folder = world.folder.join(format!("repositories-{name}"));
         let policies = Policies::new(&folder.join("policies"))?;
         let all = format!("{HOST}/**");
-        let source = Source::new("notary", &self.url, &world.authority.pem());
+        let source = Source::new("notary", self.served.url(), &world.authority.pem());
         let mut source = source.pin("bench", &all, &self.public_key);
         source.refresh_after = REFRESH_AFTER_SECONDS;
         policies.source(&source)?;
         policies.write("policy", &Policy::new("all", &all, "notary").yaml())?;
         Countersign::start(&folder, &world.authority, &Config::new(policies.folder()))
     }
-}
-
-/// Signs the image in the repository of this name, with its root's key, until `expires`.
-fn sign(repo: &mut Repo, gun: &str, expires: Timestamp, files: &mut HashMap<String, Vec<u8>>) {
-    let cert = Cert { from: (2020, 1, 1), until: (2100, 1, 1), ..Cert::named(gun) };
-    repo.root_key = repo.root_key.certified(&cert);
-    let root = repo.root(1, std::slice::from_ref(&repo.root_key), 1);
-    repo.roots.insert(1, root);
-    repo.targets(&[("1.0", "bench")]);
-    for role in ["root", "timestamp", "snapshot", "targets"] {
-        repo.set(role, "expires", json!(expires.to_string()));
-    }
-    let sealed = repo.seal();
-    let mut add = |role: &str, bytes: &[u8]| {
-        files.insert(format!("/v2/{gun}/_trust/tuf/{role}.json"), bytes.to_vec());
-    };
-    add("root", sealed.root());
-    add("timestamp", &sealed.timestamp);
-    add("snapshot", &sealed.snapshot);
-    add("targets", &sealed.roles["targets"]);
-}
-
-async fn answer(
-    State(files): State<Arc<HashMap<String, Vec<u8>>>>,
-    uri: Uri,
-) -> Result<Vec<u8>, StatusCode> {
-    files.get(uri.path()).cloned().ok_or(StatusCode::NOT_FOUND)
-}
-
-fn pem(der: &[u8]) -> String {
-    let text = BASE64_STANDARD.encode(der);
-    format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
 }

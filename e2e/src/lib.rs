@@ -2,6 +2,14 @@
 //! etcd with kube-apiserver, a whole Kubernetes node, and the `countersign` program itself, each in
 //! a folder of its own, and ended when its value is dropped.
 
+// The verifier's tests make metadata in more ways than these need.
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#[path = "../../verify/tests/notary/builder.rs"]
+pub mod builder;
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
+#[path = "../../verify/tests/notary/signer.rs"]
+pub mod signer;
+
 pub mod admin;
 pub mod api;
 pub mod api_server;
@@ -32,6 +40,7 @@ pub mod registry;
 pub mod replica;
 pub mod reviews;
 pub mod serve;
+pub mod signed;
 pub mod token;
 pub mod tools;
 pub mod tuf;

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use countersign_e2e::api_server::{ApiServer, Shared};
 use countersign_e2e::chart::{ALL_VALUES, CHART, RELEASE, Rendered, documents, helm, template_as};
-use countersign_e2e::process::{Finished, run};
+use countersign_e2e::process::{Finished, run, wait_until};
 use countersign_e2e::{Context, Outcome};
 use serde_json::{Value, json};
 
@@ -62,17 +62,6 @@ impl Cluster {
     }
 }
 
-fn until(what: &str, mut done: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
-    let deadline = Instant::now() + TAKEN_UP;
-    while !done()? {
-        if Instant::now() > deadline {
-            return Err(countersign_e2e::Failure::new(format!("not in time: {what}")));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
-}
-
 #[test]
 fn a_release_lives_and_its_definitions_outlive_it() -> Outcome<()> {
     let cluster = Cluster { shared: Shared::get()? };
@@ -122,7 +111,7 @@ fn examples_are_taken(cluster: &Cluster) -> Outcome<()> {
     cluster.kubectl("wait --for=condition=Established --timeout=60s crd --all")?.success()?;
     // A definition is established a moment before its resources can be made.
     let apply = ["apply", "--dry-run=server", "-f", EXAMPLES];
-    until("the examples can be applied", || {
+    wait_until("the examples can be applied", TAKEN_UP, || {
         Ok(cluster.api_server().kubectl(&apply)?.code == Some(0))
     })
 }
@@ -206,11 +195,13 @@ fn the_worst_day(cluster: &Cluster, notes: &str) -> Outcome<()> {
     assert!(!left.stdout.contains("/countersign\n"), "{left}");
 
     let [validating, _] = Rendered::new(&["--set=unmatched=Deny"])?.webhooks()?;
-    until("it cannot bring its webhooks back", || {
+    wait_until("it cannot bring its webhooks back", TAKEN_UP, || {
         Ok(cluster.apply_as_countersign(&validating, "server")?.stderr.contains("is forbidden"))
     })?;
     upgrade(cluster, &[])?;
-    until("it can", || Ok(cluster.apply_as_countersign(&validating, "server")?.code == Some(0)))
+    wait_until("it can", TAKEN_UP, || {
+        Ok(cluster.apply_as_countersign(&validating, "server")?.code == Some(0))
+    })
 }
 
 fn uninstall(cluster: &Cluster) -> Outcome<()> {

@@ -1,66 +1,33 @@
 //! Metadata that is about to expire, told in a real API server by an account with the chart's rights
 //! and no others.
 
-// The verifier's tests make metadata in more ways than this needs.
-#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
-#[path = "../../verify/tests/notary/builder.rs"]
-mod builder;
-#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
-#[path = "../../verify/tests/notary/signer.rs"]
-mod signer;
-
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
 use countersign_e2e::api_server::ApiServer;
+use countersign_e2e::builder::{self, GUN, Repo};
 use countersign_e2e::chart::{RELEASE, Rendered};
 use countersign_e2e::countersign::{Config, Countersign, Kubernetes};
 use countersign_e2e::pki::Authority;
 use countersign_e2e::policies::{Policy, Source};
 use countersign_e2e::process::eventually;
 use countersign_e2e::serve::Served;
+use countersign_e2e::signed::{self, Signed};
+use countersign_e2e::signer::{Kind, Signer};
 use countersign_e2e::{Context as _, Outcome, install, reviews};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use builder::{GUN, Repo};
-use signer::{Cert, Kind, Signer};
-
 const SOURCE: &str = "corp";
 
-/// What a Notary server has, by path.
-type Files = Arc<Mutex<HashMap<String, Vec<u8>>>>;
-
-async fn answer(State(files): State<Files>, uri: Uri) -> Response {
-    let file = files.lock().unwrap_or_else(PoisonError::into_inner).get(uri.path()).cloned();
-    file.map_or_else(|| StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response)
-}
-
 /// Signs targets until then, and serves everything.
-fn serve(files: &Files, repo: &mut Repo, version: u64, until: Timestamp) {
+fn serve(signed: &Signed, repo: &mut Repo, version: u64, until: Timestamp) {
     for role in ["targets", "snapshot", "timestamp"] {
         repo.set(role, "version", json!(version));
     }
     repo.set("targets", "expires", json!(until.to_string()));
-    let sealed = repo.seal();
-    let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut add = |name: &str, bytes: &[u8]| {
-        let hash: String = builder::sha256(bytes).iter().map(|it| format!("{it:02x}")).collect();
-        for name in [name.to_owned(), format!("{name}.{hash}")] {
-            files.insert(format!("/v2/{GUN}/_trust/tuf/{name}.json"), bytes.to_vec());
-        }
-    };
-    add("root", sealed.root());
-    add("timestamp", &sealed.timestamp);
-    add("snapshot", &sealed.snapshot);
-    sealed.roles.iter().for_each(|(role, bytes)| add(role, bytes));
+    signed.put(GUN, &repo.seal());
 }
 
 struct Cluster {
@@ -126,22 +93,21 @@ impl Cluster {
 fn who_looks_at_a_source_sees_what_expires_and_nothing_is_written_twice() -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::new(&folder.path().join("pki"))?;
-    let files = Files::default();
-    let router = Router::new().fallback(answer).with_state(Arc::clone(&files));
-    let notary = Served::start(router, &authority.server("notary")?)?;
+    let signed = Signed::default();
+    let notary = Served::start(signed.router(), &authority.server("notary")?)?;
     let keys = [Kind::P256, Kind::P256, Kind::Ed25519].map(Signer::new);
-    let certificate = Cert { from: (2020, 1, 1), until: (2050, 1, 1), ..Cert::named(GUN) };
-    let mut repo = Repo::with_keys(Signer::x509(Kind::P256, &certificate), keys);
+    let certified = Signer::x509(Kind::P256, &signed::certificate(GUN));
+    let mut repo = Repo::with_keys(certified, keys);
     repo.targets(&[("1.4", "app")]);
     let in_days = |days: i64| -> Outcome<Timestamp> {
         let then = Timestamp::now() + SignedDuration::from_hours(24 * days);
         Ok(Timestamp::from_second(then.as_second())?)
     };
     let soon = in_days(5)?;
-    serve(&files, &mut repo, 1, soon);
+    serve(&signed, &mut repo, 1, soon);
 
     let cluster = Cluster::start(folder.path(), &authority)?;
-    let key = pem(&repo.root_key.spki());
+    let key = signed::public_key(&repo.root_key);
     let source = Source::new(SOURCE, notary.url(), &authority.pem()).pin("all", GUN, &key);
     let api_server = &cluster.api_server;
     for yaml in [source.config_map(), source.yaml(), Policy::new("p", GUN, SOURCE).yaml()] {
@@ -194,15 +160,9 @@ fn who_looks_at_a_source_sees_what_expires_and_nothing_is_written_twice() -> Out
     assert_eq!(event["regarding"]["kind"], "TrustSource");
 
     // Somebody signs.
-    serve(&files, &mut repo, 2, in_days(1000)?);
+    serve(&signed, &mut repo, 2, in_days(1000)?);
     thread::sleep(Duration::from_millis(1500));
     admit()?;
     cluster.expiring("False", "NothingExpires")?;
     Ok(())
-}
-
-fn pem(spki: &[u8]) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(spki);
-    format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
 }

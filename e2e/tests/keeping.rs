@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use countersign_e2e::api_server::{ApiServer, Shared};
 use countersign_e2e::pki::Authority;
+use countersign_e2e::process::wait_until;
 use countersign_e2e::replica::{Bundles, Installation, Replica};
 use countersign_e2e::{Context, Failure, Outcome};
 use serde_json::{Value, json};
@@ -19,18 +20,6 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// A lease runs out in 15 s, and is looked at every two.
 const TAKEN_OVER: Duration = Duration::from_secs(40);
-
-/// Waits until this is so.
-fn until(what: &str, within: Duration, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
-    let deadline = Instant::now() + within;
-    while !holds()? {
-        if Instant::now() > deadline {
-            return Err(Failure::new(format!("not within {within:?}: {what}")));
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
-}
 
 /// A part of an API server that a test has for itself.
 struct Place {
@@ -68,7 +57,7 @@ fn applied(installation: &Installation<'_>, bundle: &str) -> Outcome<Option<[Val
 fn await_applied(installation: &Installation<'_>) -> Outcome<[Value; 2]> {
     let bundle = installation.secret("ca.crt")?;
     let mut found = None;
-    until("the configurations name the bundle of the Secret", SOON, || {
+    wait_until("the configurations name the bundle of the Secret", SOON, || {
         found = applied(installation, &bundle)?;
         Ok(found.is_some())
     })?;
@@ -127,7 +116,7 @@ fn a_secret_that_is_not_there_is_asked_for_and_taken_up_when_it_comes() -> Outco
     assert!(installation.configuration("validating")?.is_none(), "not ready, not registered");
     assert!(replica.log()?.contains(told));
     installation.create_secret()?;
-    until("it is ready", SOON, || Ok(replica.held()?.is_empty()))?;
+    wait_until("it is ready", SOON, || Ok(replica.held()?.is_empty()))?;
     await_applied(&installation)?;
     replica.ask(&installation.secret("ca.crt")?)
 }
@@ -159,15 +148,17 @@ fn o4_a_lease_passes_on_when_its_holder_ends_or_is_killed() -> Outcome<()> {
     let place = Place::new()?;
     let installation = place.install("lease")?;
     let one = installation.start("one", &[])?;
-    until("one holds the lease", SOON, || Ok(installation.holder()? == "one"))?;
+    wait_until("one holds the lease", SOON, || Ok(installation.holder()? == "one"))?;
     await_applied(&installation)?;
     let two = installation.start("two", &[])?;
     one.end()?;
     // It was given back: nobody waits until it runs out.
-    until("two holds the lease", Duration::from_secs(8), || Ok(installation.holder()? == "two"))?;
+    wait_until("two holds the lease", Duration::from_secs(8), || {
+        Ok(installation.holder()? == "two")
+    })?;
     let three = installation.start("three", &[])?;
     two.kill()?;
-    until("three holds the lease", TAKEN_OVER, || Ok(installation.holder()? == "three"))?;
+    wait_until("three holds the lease", TAKEN_OVER, || Ok(installation.holder()? == "three"))?;
     // And does what the holder does.
     let delete = ["delete", "validatingwebhookconfiguration", "lease"];
     place.api_server().kubectl(&delete)?.success()?;
@@ -197,7 +188,7 @@ fn what_someone_else_does_to_the_configurations_is_put_right() -> Outcome<()> {
             &base64_of(&Authority::new(&place.folder.path().join("other"))?.pem()),
         );
         kubectl(&["patch", kind, "restored", "--type=json", "-p", &patch])?;
-        until(&patch, SOON, || {
+        wait_until(&patch, SOON, || {
             let found = installation.configuration("validating")?.context("it is gone")?;
             let same = |field: &str| found[field] == before[0][field];
             let owners = |object: &Value| object["metadata"]["ownerReferences"].clone();
@@ -230,7 +221,7 @@ fn a_file_that_changes_is_applied_and_a_broken_one_changes_nothing() -> Outcome<
     let replica = installation.start("one", &[])?;
     let before = await_applied(&installation)?;
     std::fs::write(installation.webhooks(), "kind: Secret")?;
-    until("it is told", SOON, || Ok(replica.log()?.contains("the former ones stay")))?;
+    wait_until("it is told", SOON, || Ok(replica.log()?.contains("the former ones stay")))?;
     assert_eq!(
         await_applied(&installation)?.each_ref().map(version),
         before.each_ref().map(version)
@@ -239,7 +230,7 @@ fn a_file_that_changes_is_applied_and_a_broken_one_changes_nothing() -> Outcome<
     changed[0]["webhooks"][0]["timeoutSeconds"] = json!(7);
     changed[1]["webhooks"] = json!([]);
     installation.write_webhooks(&changed)?;
-    until("it is applied", SOON, || {
+    wait_until("it is applied", SOON, || {
         let validating = installation.configuration("validating")?.context("it is gone")?;
         let mutating = installation.configuration("mutating")?.context("it is gone")?;
         let none = mutating["webhooks"].as_array().is_none_or(Vec::is_empty);
@@ -259,7 +250,7 @@ fn nothing_is_created_that_nobody_would_collect() -> Outcome<()> {
     kubectl(&["delete", "clusterrole", "unowned"])?;
     kubectl(&["delete", "validatingwebhookconfiguration", "unowned"])?;
     let told = "ClusterRole unowned, which is to own them, does not exist";
-    until("it is told", SOON, || Ok(replica.log()?.contains(told)))?;
+    wait_until("it is told", SOON, || Ok(replica.log()?.contains(told)))?;
     thread::sleep(Duration::from_secs(5));
     assert!(installation.configuration("validating")?.is_none());
     Ok(())
@@ -278,7 +269,7 @@ fn a_pair_from_files_is_registered_with_the_given_authority() -> Outcome<()> {
     ];
     let flags = flags.each_ref().map(String::as_str);
     let _replica = installation.start("one", &flags)?;
-    until("it is applied", SOON, || Ok(applied(&installation, &authority.pem())?.is_some()))?;
+    wait_until("it is applied", SOON, || Ok(applied(&installation, &authority.pem())?.is_some()))?;
     assert_eq!(installation.secret("ca.crt")?, "", "the Secret is left alone");
     Ok(())
 }
@@ -300,7 +291,7 @@ fn o3_a_broken_secret_keeps_the_last_pair_and_is_put_right_by_the_holder() -> Ou
     let data: HashMap<&str, String> =
         keys.into_iter().zip(good.iter().map(|text| base64_of(text))).collect();
     let told = |is_good: f64| {
-        until("it is told", SOON, || {
+        wait_until("it is told", SOON, || {
             Ok(replica.metric("countersign_certificate_last_reload_successful")? == is_good)
         })
     };
@@ -321,7 +312,7 @@ fn o3_a_broken_secret_keeps_the_last_pair_and_is_put_right_by_the_holder() -> Ou
     let expired = json!({"spec": {"holderIdentity": ""}}).to_string();
     let patch = ["patch", "lease", "countersign", "-n", "broken", "--type=merge", "-p", &expired];
     place.api_server().kubectl(&patch)?.success()?;
-    until("the Secret is put right", SOON, || {
+    wait_until("the Secret is put right", SOON, || {
         replica.ask(&good[0])?;
         Ok(content()? == good)
     })?;
@@ -337,14 +328,14 @@ fn an_emptied_secret_is_filled_anew_for_when_a_key_has_leaked() -> Outcome<()> {
     let empty = r#"[{"op": "remove", "path": "/data"}]"#;
     let patch = ["patch", "secret", "countersign-tls", "-n", "emptied", "--type=json", "-p", empty];
     place.api_server().kubectl(&patch)?.success()?;
-    until("there is another authority", SOON, || {
+    wait_until("there is another authority", SOON, || {
         let now = installation.secret("ca.crt")?;
         Ok(!now.is_empty() && now != before)
     })?;
     await_applied(&installation)?;
     let bundle = installation.secret("ca.crt")?;
     assert!(!bundle.contains(&before), "the former authority is trusted no more");
-    until("it is served", SOON, || Ok(replica.ask(&bundle).is_ok()))
+    wait_until("it is served", SOON, || Ok(replica.ask(&bundle).is_ok()))
 }
 
 #[test]
@@ -392,7 +383,7 @@ fn o3_rotation_of_authority_and_certificate_fails_no_request() -> Outcome<()> {
 /// Waits until every authority and certificate was replaced three times.
 fn rotations(installation: &Installation<'_>) -> Outcome<()> {
     let mut seen = vec![(installation.secret("ca.key")?, installation.secret("tls.crt")?)];
-    until("three rotations", Duration::from_secs(150), || {
+    wait_until("three rotations", Duration::from_secs(150), || {
         let now = (installation.secret("ca.key")?, installation.secret("tls.crt")?);
         if seen.iter().all(|(authority, certificate)| (authority, certificate) != (&now.0, &now.1))
         {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use countersign_e2e::front::{Mode, path};
 use countersign_e2e::lab::{Lab, refresh};
+use countersign_e2e::process::wait_until;
 use countersign_e2e::{Context as _, Outcome, reviews};
 
 const REPOSITORY: &str = "payments/api";
@@ -21,7 +22,9 @@ fn o1_a_server_that_is_down_or_lies_admits_nothing_new_and_recovery_is_seen() ->
         let (verdict, _) = cold.pod(&image.by_digest())?;
         assert!(!verdict.allowed, "{mode:?}: {verdict:?}");
         lab.front.set(Mode::Forward);
-        eventually(Duration::from_secs(15), || Ok(cold.pod(&image.by_digest())?.0.allowed))?;
+        wait_until("the recovery", Duration::from_secs(15), || {
+            Ok(cold.pod(&image.by_digest())?.0.allowed)
+        })?;
     }
     Ok(())
 }
@@ -51,7 +54,9 @@ fn o1_an_outage_is_survived_until_its_bound_and_not_longer() -> Outcome<()> {
         countersign.review("/validate", &pod)?.denied_as("SourceStale")?;
         lab.front.set(Mode::Forward);
         // What was asked of the silent server hangs for ten seconds.
-        eventually(Duration::from_secs(15), || Ok(countersign.review("/validate", &pod)?.allowed))?;
+        wait_until("the recovery", Duration::from_secs(15), || {
+            Ok(countersign.review("/validate", &pod)?.allowed)
+        })?;
     }
     Ok(())
 }
@@ -100,7 +105,9 @@ fn t9_a_server_that_never_answers_is_cut_off_before_the_api_server_gives_up() ->
     assert!(took < Duration::from_secs(5), "{took:?}");
     // The update that hangs ends by itself, and the next one gets through.
     lab.front.set(Mode::Forward);
-    eventually(Duration::from_secs(30), || Ok(countersign.pod(&image.by_digest())?.0.allowed))
+    wait_until("the recovery", Duration::from_secs(30), || {
+        Ok(countersign.pod(&image.by_digest())?.0.allowed)
+    })
 }
 
 #[test]
@@ -151,10 +158,10 @@ fn k5_a_review_under_way_keeps_the_policies_that_it_began_with() -> Outcome<()> 
                 namespaceSelector: {matchLabels: {}}\n  allowUnverified:\n    reason: open\n";
     let begun = std::thread::scope(|scope| {
         let begun = scope.spawn(|| countersign.review("/validate?timeout=9s", &pod).ok());
-        eventually(Duration::from_secs(3), || Ok(!lab.front.reads().is_empty()))?;
+        wait_until("a request", Duration::from_secs(3), || Ok(!lab.front.reads().is_empty()))?;
         lab.policies.write("policy-payments", open)?;
         // Who asks now is answered by the new policy, while the other still waits.
-        eventually(Duration::from_secs(5), || {
+        wait_until("the new policy", Duration::from_secs(5), || {
             let review = countersign.review("/validate?timeout=2s", &pod)?;
             Ok(review.allowed)
         })?;
@@ -201,15 +208,6 @@ fn two_replicas_come_to_the_same_verdicts() -> Outcome<()> {
     refresh();
     for replica in &replicas {
         replica.deployment(&image.tagged("1.4"))?.denied_as("Unsigned")?;
-    }
-    Ok(())
-}
-
-fn eventually(within: Duration, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
-    let deadline = Instant::now() + within;
-    while !holds()? {
-        assert!(Instant::now() < deadline, "not within {within:?}");
-        std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
 }

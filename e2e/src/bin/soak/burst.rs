@@ -8,7 +8,6 @@ use countersign_e2e::reviews::pod_of;
 use countersign_e2e::{Failure, Outcome};
 
 use crate::tally::Tally;
-use crate::trouble::Trouble;
 use crate::world::World;
 
 const SOURCE: &str = "slow";
@@ -72,9 +71,7 @@ pub(crate) fn overload(world: &World, tally: &Tally, round: usize) -> Outcome<()
     let reviews: Vec<String> = (0..REVIEWS).map(pod).collect();
     let flood = Flood::new(replica.url(), authority, CONNECTIONS)?;
     flood.connect("/validate", &pod_of("burst", [world.steady.by_digest()]))?;
-    let answers = world
-        .troubles
-        .with(Trouble::Overload, || flood.send("/validate?timeout=10s", reviews, REVIEWS))?;
+    let answers = flood.send("/validate?timeout=10s", reviews, REVIEWS)?;
     for code in REFUSED {
         let longest = answers.within(code, 1.0);
         tally.all_right("one of a burst", code, answers.count(code), longest);

@@ -61,14 +61,11 @@ pub(crate) const KINDS: [Kind; 10] = [
     Kind::new("warm, signed", |world, _| world.steady.by_digest(), ADMITTED),
     Kind::new("warm, not signed", |world, _| world.unsigned.by_digest(), "Unsigned"),
     Kind::new("tag, signed", |world, _| world.steady.tagged("1"), ADMITTED)
-        .excused_by(&[Trouble::Registry, Trouble::Overload]),
-    Kind::new("tag, not signed", |world, _| world.unsigned.tagged("2"), "Unsigned")
-        .excused_by(&[Trouble::Overload]),
+        .excused_by(&[Trouble::Registry]),
+    Kind::new("tag, not signed", |world, _| world.unsigned.tagged("2"), "Unsigned"),
     Kind::new("keys rotated, signed", |world, _| world.rotating.by_digest(), ADMITTED)
         .excused_by(&[Trouble::Rotation]),
-    Kind::new("cold, not signed", cold, "Unsigned")
-        .excused_by(&[Trouble::Notary, Trouble::Overload])
-        .every(50),
+    Kind::new("cold, not signed", cold, "Unsigned").excused_by(&[Trouble::Notary]).every(50),
     Kind::new("over a new connection, signed", |world, _| world.steady.by_digest(), ADMITTED)
         .afresh()
         .every(100),
@@ -76,7 +73,7 @@ pub(crate) const KINDS: [Kind; 10] = [
     Kind::new("TUF, not signed", unsigned_by_tuf, "Unsigned").every(10),
     // Of a repository that a replica has never seen it has to write what it has seen.
     Kind::new("one of many repositories, signed", |_, number| many::image(number), ADMITTED)
-        .excused_by(&[Trouble::ApiServer, Trouble::Overload])
+        .excused_by(&[Trouble::ApiServer])
         .every(20),
 ];
 

@@ -7,14 +7,6 @@
 //!
 //! `SOAK_SECONDS` says for how long: 3600 unless it is set.
 
-// The verifier's tests make metadata in more ways than the soak needs.
-#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
-#[path = "../../../../verify/tests/notary/builder.rs"]
-mod builder;
-#[allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
-#[path = "../../../../verify/tests/notary/signer.rs"]
-mod signer;
-
 mod burst;
 mod checkpoints;
 mod events;

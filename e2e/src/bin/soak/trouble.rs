@@ -26,8 +26,6 @@ pub(crate) enum Trouble {
     Registry,
     /// The TUF server fails.
     Tuf,
-    /// More was asked for at once than there are places for.
-    Overload,
     /// The API server does not take what is to be remembered.
     ApiServer,
     /// Keys have been rotated: a new root holds at once, also where not every file that it has
@@ -43,7 +41,6 @@ impl Trouble {
             Self::Registry => &["RegistryUnavailable", "DeadlineExceeded", "NotPinned"],
             // All that it has is at hand: there is nothing that it could excuse.
             Self::Tuf => &[],
-            Self::Overload => &["Overloaded", "DeadlineExceeded", "NotPinned"],
             Self::ApiServer => &["SourceUnavailable", "DeadlineExceeded"],
             Self::Rotation => &["SourceUnavailable", "ThresholdNotMet"],
         }
@@ -119,8 +116,7 @@ impl Troubles {
     pub(crate) fn with<T>(&self, trouble: Trouble, act: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         self.set(trouble, None);
         let acted = act();
-        let hangs = if trouble == Trouble::Overload { HANGS } else { Duration::ZERO };
-        self.set(trouble, Some(Instant::now() + hangs + SEEN));
+        self.set(trouble, Some(Instant::now() + SEEN));
         acted
     }
 
