@@ -11,14 +11,13 @@ use countersign_verify::notary::{
 use countersign_verify::outcome::{Denial, Refusal, Unavailable};
 use futures_util::future::{join_all, try_join_all};
 use jiff::Timestamp;
-use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::heavy::off_the_way;
 use super::set::{Kept, Set};
-use super::update::Fetched;
+use super::update::{At, Fetched};
 use super::{Live, Repository as Either, not_had};
-use crate::http::{Ask, Endpoint, FetchError, Room};
+use crate::http::{Ask, Endpoint, FetchError};
 use crate::telemetry::SPANS;
 
 const ROOT: &str = "root";
@@ -31,8 +30,7 @@ pub(super) struct Fetch<'a> {
     prefix: &'a str,
     live: &'a Live,
     pin: &'a Pin,
-    room: &'a Room,
-    deadline: Instant,
+    at: &'a At<'a>,
     scope: String,
 }
 
@@ -61,22 +59,20 @@ impl<'a> Fetch<'a> {
         prefix: &'a str,
         live: &'a Live,
         pin: &'a Pin,
-        room: &'a Room,
-        deadline: Instant,
+        at: &'a At<'a>,
     ) -> Self {
         let scope = format!("repository:{}:pull", live.repository);
-        Self { endpoint, prefix, live, pin, room, deadline, scope }
+        Self { endpoint, prefix, live, pin, at, scope }
     }
 
     /// The verified repository or why there is none, and what is to be remembered either way.
     pub(super) async fn run(
         &self,
         remembered: &Memory,
-        at_hand: Option<&Set>,
         now: Timestamp,
     ) -> (Memory, Result<Fetched, Refusal>) {
         let mut memory = remembered.clone();
-        if let Some(set) = at_hand {
+        if let Some(set) = self.at.set {
             let timestamp = match self.get(TIMESTAMP, limits::TIMESTAMP_BYTES).await {
                 Ok(timestamp) => timestamp,
                 Err(error) => return (memory, Err(self.refused(TIMESTAMP, &error))),
@@ -101,7 +97,7 @@ impl<'a> Fetch<'a> {
         // The snapshot may name a newer root than the one that was fetched beside it: once, the
         // files are fetched again together.
         for _ in 0..2 {
-            self.room.empty();
+            self.at.room.empty();
             let files = self.newest().await;
             match self.attempt(&mut memory, &files, now).await {
                 Ok(None) => {}
@@ -142,7 +138,7 @@ impl<'a> Fetch<'a> {
         let mut taken = Kept::new();
         let mut keep = |role: &str, file: Bytes| drop(taken.insert(role.to_owned(), file));
         let root = self.take(files, ROOT)?;
-        let (host, until) = (self.live.source.host(), self.deadline);
+        let (host, until) = (self.live.source.host(), self.at.deadline);
         let mut step = off_the_way(&host, root.len(), until, || update.root(&root)).await??;
         while let RootStep::Needs(versions) = step {
             let older = self.older_roots(versions).await?;
@@ -152,6 +148,7 @@ impl<'a> Fetch<'a> {
         keep(ROOT, root);
         let timestamp = self.take(files, TIMESTAMP)?;
         off_the_way(&host, timestamp.len(), until, || update.timestamp(&timestamp)).await??;
+        self.at.verified(update.memory());
         let wanted = update.snapshot_file().ok_or_else(|| missing(SNAPSHOT))?;
         let snapshot = self.exact(SNAPSHOT, &wanted, files, limits::SNAPSHOT_BYTES).await?;
         let step =
@@ -264,8 +261,8 @@ impl<'a> Fetch<'a> {
             accept: None,
             scope: Some(&self.scope),
             max_bytes: limit,
-            room: Some(self.room),
-            deadline: self.deadline,
+            room: Some(self.at.room),
+            deadline: self.at.deadline,
         };
         self.endpoint.get(&path, &ask).await.map(|answer| answer.body)
     }

@@ -35,8 +35,8 @@ impl Shared {
             if let Some(set) = self.current(live) {
                 return Some(Ok(Arc::clone(&set.repository)));
             }
-            if self.may_be_older(live) {
-                return Some(self.excused(live, Unavailable::DeadlineExceeded));
+            if let Some(older) = self.excused(live) {
+                return Some(older);
             }
         }
         self.answer_of(update.await, live)
@@ -61,15 +61,14 @@ impl Shared {
         live: &Live,
         refusal: Unavailable,
     ) -> Result<Arc<Repository>, Refusal> {
-        if self.may_be_older(live) { self.excused(live, refusal) } else { Err(refusal.into()) }
+        self.excused(live).unwrap_or(Err(refusal.into()))
     }
 
-    /// The older set, or `refusal`. Who asks next does not wait either.
-    fn excused(&self, live: &Live, refusal: Unavailable) -> Result<Arc<Repository>, Refusal> {
-        if let Some(set) = self.at_hand(live) {
-            set.excuse(Instant::now(), UPDATE_TIMEOUT);
-        }
-        self.without_update(live).unwrap_or(Err(refusal.into()))
+    /// What the older set says, where it may. Who asks next does not wait either.
+    fn excused(&self, live: &Live) -> Option<Result<Arc<Repository>, Refusal>> {
+        let set = self.at_hand(live).filter(|_| self.may_be_older(live))?;
+        set.excuse(Instant::now(), UPDATE_TIMEOUT);
+        self.without_update(live)
     }
 
     /// Whether the set at hand may answer although no update of it has ended.

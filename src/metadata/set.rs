@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use countersign_verify::memory::Memory;
 use countersign_verify::notary::RoleInfo;
 use countersign_verify::outcome::{Denial, Refusal, Unavailable};
 use jiff::Timestamp;
@@ -20,6 +21,13 @@ use crate::api::Source;
 /// A set that a review asked for within this time is in use: it is refreshed in the background.
 /// Others stay, where there is room, for as long as they could answer in an outage.
 pub(super) const IN_USE: Duration = Duration::from_secs(3600);
+
+/// How long a set answers that has been passed by what an update under way verified: the update
+/// has ended by then as a rule, so that no review waits for it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// An age that no set reaches, in milliseconds.
+const NEVER: u64 = u64::MAX;
 
 /// What a set takes in memory beside what its files do: tables, keys, its own task.
 const OVERHEAD_BYTES: u64 = 4 << 10;
@@ -50,6 +58,8 @@ pub(super) struct Set {
     excused: AtomicU64,
     /// How old it was when its last update failed, in milliseconds.
     tried: AtomicU64,
+    /// How old it was when something newer than it rests on was verified, in milliseconds.
+    passed: AtomicU64,
     pub(super) attention: Arc<Attention>,
 }
 
@@ -87,6 +97,7 @@ impl Set {
             last_failure,
             excused,
             tried: AtomicU64::new(0),
+            passed: AtomicU64::new(NEVER),
             attention,
         }
     }
@@ -105,6 +116,7 @@ impl Set {
             last_failure: Mutex::new(*last_failure),
             excused: AtomicU64::new(self.excused.load(Ordering::Relaxed)),
             tried: AtomicU64::new(self.tried.load(Ordering::Relaxed)),
+            passed: AtomicU64::new(self.passed.load(Ordering::Relaxed)),
             attention: Arc::clone(&self.attention),
         }
     }
@@ -118,18 +130,18 @@ impl Set {
         let age = self.age(now);
         let due = age >= source.refresh_after;
         let excused = || age < self.excused_for() && age < source.refuse_after;
-        (!due || excused()) && time < self.repository.expires()
+        (!due || excused()) && !self.is_over(now) && time < self.repository.expires()
     }
 
-    /// What it answers where an update fails or takes too long; `None` where it has expired, so
-    /// that the update's own refusal tells more.
+    /// What it answers where an update fails or takes too long; `None` where it has expired or was
+    /// passed, so that the update's own refusal tells more.
     pub(super) fn without_update(
         &self,
         source: &Source,
         now: Instant,
         time: Timestamp,
     ) -> Option<Result<Arc<Repository>, Refusal>> {
-        if self.repository.expires() <= time {
+        if self.repository.expires() <= time || self.is_over(now) {
             return None;
         }
         let age = self.age(now);
@@ -138,6 +150,23 @@ impl Set {
         }
         let (source_name, age_seconds) = (source.name.clone(), age.as_secs());
         Some(Err(Unavailable::SourceStale { source_name, age_seconds }.into()))
+    }
+
+    /// So much is verified, by an update that has not ended or by another process.
+    pub(super) fn is_passed_by(&self, verified: &Memory, now: Instant) {
+        if self.repository.superseded_by(verified) {
+            self.passed.fetch_min(millis(self.age(now)), Ordering::Relaxed);
+        }
+    }
+
+    /// What passed it could not be remembered.
+    pub(super) fn goes_on(&self) {
+        self.passed.store(NEVER, Ordering::Relaxed);
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let passed = Duration::from_millis(self.passed.load(Ordering::Relaxed));
+        self.age(now) >= passed.saturating_add(GRACE)
     }
 
     /// It answers for so long without an update, as long as it may at all.

@@ -23,8 +23,8 @@ pub(super) struct Fetched {
 
 /// What an update begins with.
 #[derive(Clone, Copy)]
-struct At<'s> {
-    set: Option<&'s Set>,
+pub(super) struct At<'s> {
+    pub(super) set: Option<&'s Set>,
     /// The set is current: only what it lacks is loaded.
     within: bool,
     /// What is to be loaded; first what who began the update needs.
@@ -32,8 +32,8 @@ struct At<'s> {
     /// So many of them are theirs.
     own: usize,
     /// For the files that are fetched, until their set is at hand.
-    room: &'s Room,
-    deadline: Instant,
+    pub(super) room: &'s Room,
+    pub(super) deadline: Instant,
 }
 
 impl At<'_> {
@@ -45,6 +45,13 @@ impl At<'_> {
         let set = self.set.filter(|set| !is_forgotten(set));
         let is_newest = |set: &Set| !set.repository.superseded_by(remembered);
         Self { set, within: self.within && set.is_some_and(is_newest), ..self }
+    }
+
+    /// So much is verified by now.
+    pub(super) fn verified(&self, memory: &Memory) {
+        if let Some(set) = self.set {
+            set.is_passed_by(memory, Instant::now());
+        }
     }
 }
 
@@ -285,11 +292,13 @@ impl Shared {
         let remembered = self.load(live, &place).await?;
         let before = at.set;
         let at = at.on_top_of(&remembered.memory);
+        at.verified(&remembered.memory);
         let (memory, fetched) =
             self.verified(live, &anchor, &servers, &remembered.memory, &at).await;
         // Every verified step sticks, also of an update that fails later on, and before the new
         // set answers.
-        let newest = self.raise(live, &place, &remembered, memory).await?;
+        let raised = self.raise(live, &place, &remembered, memory).await;
+        let newest = raised.inspect_err(|_| before.into_iter().for_each(Set::goes_on))?;
         let fetched = fetched.and_then(|fetched| {
             if fetched.answer.superseded_by(&newest) {
                 let cause =
@@ -317,8 +326,8 @@ impl Shared {
         let now = self.clock.now();
         match (anchor, servers) {
             (Anchor::Pin(pin), Servers::Notary { endpoint, prefix }) => {
-                let fetch = notary::Fetch::new(endpoint, prefix, live, pin, at.room, at.deadline);
-                fetch.run(remembered, at.set, now).await
+                let fetch = notary::Fetch::new(endpoint, prefix, live, pin, at);
+                fetch.run(remembered, now).await
             }
             (Anchor::Root { initial, max_delegations }, Servers::Tuf(mirrors)) => {
                 let at_hand = at.set.and_then(|set| set.repository.tuf());
@@ -331,6 +340,7 @@ impl Shared {
                     wants: at.wants,
                     own: at.own,
                     room: at.room,
+                    verified: &|memory| at.verified(memory),
                     now,
                 };
                 let (memory, updated) = tuf::run(mirrors, begin, remembered, at.deadline).await;

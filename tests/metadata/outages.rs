@@ -178,6 +178,34 @@ async fn t8_a_rollback_that_is_served_to_a_refresh_neither_counts_nor_takes_the_
 }
 
 #[tokio::test(start_paused = true)]
+async fn t8_a_verified_step_sticks_while_what_follows_it_is_not_to_be_had() {
+    let old = sound();
+    for awaited in ["snapshot", "targets"] {
+        let world = World::new(&old, REFUSE).await;
+        world.ask().await.0.expect("verified");
+        world.server.asked_since();
+        world.serve(&second(&old).seal());
+        world.server.hold_only(awaited);
+        let is_awaited = |name: &String| name.starts_with(awaited);
+        while !world.server.asked_since().iter().any(is_awaited) {
+            world.pass(SECOND).await;
+        }
+        world.pass(2 * SECOND).await;
+        assert!(world.repositories.current(&world.live).is_none(), "{awaited}");
+        let answer = {
+            let (repositories, live) = (world.repositories.clone(), world.live.clone());
+            tokio::spawn(async move { repositories.update(&live, "payments").await })
+        };
+        world.pass(3 * SECOND).await;
+        assert!(!answer.is_finished(), "{awaited}: a review waits for the update");
+        world.server.release();
+        world.until(|| answer.is_finished()).await;
+        let set = answer.await.expect("no panic").expect("the newer set");
+        assert!(signs(&set, "1.0", "second"), "{awaited}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_verified_step_sticks_though_the_update_fails() {
     let old = sound();
     let newer = second(&old);

@@ -25,6 +25,8 @@ pub(crate) struct Server {
     shared: Arc<Shared>,
 }
 
+type Spares = Box<dyn Fn(&str) -> bool + Send>;
+
 #[derive(Default)]
 struct Shared {
     files: Mutex<HashMap<String, Vec<u8>>>,
@@ -33,8 +35,8 @@ struct Shared {
     failing: Mutex<HashMap<String, StatusCode>>,
     garbage: AtomicBool,
     held: watch::Sender<bool>,
-    /// Is answered also while others are held.
-    spared: Mutex<Option<String>>,
+    /// Which paths are answered also while others are held.
+    spares: Mutex<Option<Spares>>,
     withheld: watch::Sender<bool>,
     answering: AtomicUsize,
     most_at_once: AtomicUsize,
@@ -105,7 +107,18 @@ impl Server {
 
     /// The same, but for one repository.
     pub(crate) fn hold_all_but(&self, gun: &str) {
-        *self.shared.spared.lock().expect("spared") = Some(format!("/v2/{gun}/_trust/"));
+        let of_it = format!("/v2/{gun}/_trust/");
+        self.hold_but(move |path| path.starts_with(&of_it));
+    }
+
+    /// The same of one role's file only, by either name.
+    pub(crate) fn hold_only(&self, role: &str) {
+        let of_it = format!("/_trust/tuf/{role}.");
+        self.hold_but(move |path| !path.contains(&of_it));
+    }
+
+    fn hold_but(&self, spares: impl Fn(&str) -> bool + Send + 'static) {
+        *self.shared.spares.lock().expect("spares") = Some(Box::new(spares));
         self.hold();
     }
 
@@ -148,8 +161,8 @@ async fn answer(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
     shared.asked.lock().expect("asked").push(uri.path().to_owned());
     let now = shared.answering.fetch_add(1, Ordering::SeqCst) + 1;
     shared.most_at_once.fetch_max(now, Ordering::SeqCst);
-    let spared = shared.spared.lock().expect("spared").clone();
-    if !spared.is_some_and(|spared| uri.path().starts_with(&spared)) {
+    let spares = |spares: &Spares| spares(uri.path());
+    if !shared.spares.lock().expect("spares").as_ref().is_some_and(spares) {
         let _ = shared.held.subscribe().wait_for(|held| !held).await;
     }
     shared.answering.fetch_sub(1, Ordering::SeqCst);

@@ -24,7 +24,7 @@ async fn drive(mirror: &Mirror, files: &Files, ahead: bool) -> Driven {
     let deadline = Instant::now() + Duration::from_secs(5);
     let drive = Drive { mirror, name: "mirror", room: None, deadline, ahead };
     let mut taken = Vec::new();
-    let mut keep = |role: &str, bytes: &bytes::Bytes| {
+    let mut keep = |role: &str, bytes: &bytes::Bytes, _: &Memory| {
         taken.push(role.to_owned());
         let known = files.roles.get(role).is_some_and(|file| file == bytes);
         assert!(known || role == "root", "{role} byte for byte");

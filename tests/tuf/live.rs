@@ -199,6 +199,25 @@ async fn t8_a_set_that_another_replica_has_passed_does_not_answer() {
 }
 
 #[tokio::test]
+async fn t8_a_verified_step_sticks_while_what_follows_it_is_not_to_be_had() {
+    let mut repo = signing();
+    let server = Server::with(&repo.seal()).await;
+    let world = World::new(vec![server.url()], &repo.seal(), Duration::from_secs(1));
+    assert_eq!(world.code("1.4", "new").await, "ok");
+    repo.set_role("targets", &[("1.4", "newer")], &[repo.targets_key.clone()]);
+    newer(&mut repo, 2);
+    server.serve(&repo.seal());
+    server.answers(Manner::SilentOn("snapshot.json"));
+    // It is refreshed within its second, and the timestamp taken.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Longer than a review is patient with what hangs.
+    let old = tokio::time::timeout(Duration::from_secs(3), world.ask("1.4")).await;
+    assert!(old.is_err(), "a set answered that is not the newest timestamp's");
+    server.answers(Manner::Honest);
+    assert_eq!(world.code("1.4", "newer").await, "ok");
+}
+
+#[tokio::test]
 async fn t4_rotated_keys_are_followed_and_what_the_old_ones_signed_is_no_floor() {
     let mut repo = signing();
     newer(&mut repo, 1 << 40);

@@ -30,6 +30,8 @@ pub(crate) enum Manner {
     Status(u16),
     /// With nothing, until it is told otherwise.
     Silent,
+    /// With the files; for this one with nothing, until it is told otherwise.
+    SilentOn(&'static str),
     /// With one byte a second.
     Slow,
     /// With the files; what it does not have is forbidden, as buckets say.
@@ -111,7 +113,12 @@ async fn answer(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
     shared.asked.lock().expect("asked").push(uri.path().to_owned());
     let manner = {
         let mut manner = shared.manner.subscribe();
-        *manner.wait_for(|manner| *manner != Manner::Silent).await.expect("a manner")
+        let answers = |manner: &Manner| match manner {
+            Manner::Silent => false,
+            Manner::SilentOn(file) => !uri.path().ends_with(file),
+            _ => true,
+        };
+        *manner.wait_for(answers).await.expect("a manner")
     };
     let file = shared.files.lock().expect("files").get(uri.path()).cloned();
     let missing = if manner == Manner::Bucket { 403 } else { 404 };

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use countersign_verify::limits;
+use countersign_verify::memory::Memory;
 use countersign_verify::outcome::{Denial, Refusal, Unavailable};
 use countersign_verify::tuf::{Answer, File, Update};
 use futures_util::future::try_join_all;
@@ -12,8 +13,8 @@ use crate::http::{FetchError, Room};
 use crate::metadata::heavy::off_the_way;
 use crate::metadata::not_had;
 
-const ROOT: &str = "root";
-const TIMESTAMP: &str = "timestamp";
+pub(super) const ROOT: &str = "root";
+pub(super) const TIMESTAMP: &str = "timestamp";
 const TIMESTAMP_FILE: &str = "timestamp.json";
 
 /// Most files fetched side by side: so many of the largest are held before any is verified.
@@ -36,9 +37,9 @@ pub struct Drive<'a> {
     pub ahead: bool,
 }
 
-/// Is told of every file that an update took without failing: its role and its bytes. A delegated
-/// role among them may be bad, which the finished repository tells.
-pub type Taken<'t> = &'t mut (dyn FnMut(&str, &Bytes) + Send);
+/// Is told of every file that an update took without failing: its role, its bytes, and what is
+/// remembered by then. A delegated role among them may be bad, which the finished repository tells.
+pub type Taken<'t> = &'t mut (dyn FnMut(&str, &Bytes, &Memory) + Send);
 
 type Fetched = Result<Bytes, FetchError>;
 
@@ -80,7 +81,7 @@ impl Drive<'_> {
                 }
                 self.give(update, file, &fetched).await?;
                 if let Ok(read) = &fetched {
-                    taken(&file.role, read);
+                    taken(&file.role, read, update.memory());
                 }
             }
         }

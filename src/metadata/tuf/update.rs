@@ -1,5 +1,6 @@
 //! One update of a TUF repository over its mirrors.
 
+use bytes::Bytes;
 use countersign_verify::limits;
 use countersign_verify::memory::Memory;
 use countersign_verify::outcome::{Denial, Refusal, Unavailable};
@@ -7,7 +8,7 @@ use countersign_verify::tuf::{InitialRoot, Repository, Update};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::drive::{is_too_much, too_much};
+use super::drive::{ROOT, TIMESTAMP, is_too_much, too_much};
 use super::mirrors::share;
 use super::{Drive, Mirror, Mirrors};
 use crate::http::Room;
@@ -15,7 +16,7 @@ use crate::metadata::cause;
 use crate::metadata::live::Want;
 
 /// How an update begins.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(in crate::metadata) struct Begin<'a> {
     /// The source's name.
     pub(in crate::metadata) source: &'a str,
@@ -28,6 +29,8 @@ pub(in crate::metadata) struct Begin<'a> {
     /// So many of the first are of who waits; the others can be loaded later as well.
     pub(in crate::metadata) own: usize,
     pub(in crate::metadata) room: &'a Room,
+    /// Is told what is verified by now.
+    pub(in crate::metadata) verified: &'a (dyn Fn(&Memory) + Sync),
     pub(in crate::metadata) now: Timestamp,
 }
 
@@ -158,7 +161,13 @@ async fn attempt(
     // That of the set at hand, where that is gone on with.
     let base = update.memory().clone();
     let drive = Drive { mirror, name: begin.source, room: Some(begin.room), deadline, ahead: true };
-    let driven = drive.run(&mut update, &mut |_, _| {}).await;
+    let mut taken = |role: &str, _: &Bytes, memory: &Memory| {
+        // What is newer below them is theirs.
+        if [ROOT, TIMESTAMP].contains(&role) {
+            (begin.verified)(memory);
+        }
+    };
+    let driven = drive.run(&mut update, &mut taken).await;
     let memory = memory.raised(&base, update.memory().clone());
     let repository = driven.and_then(|()| update.finish()).and_then(|repository| {
         if repository.bytes() > limits::TUF_REPOSITORY_BYTES {
