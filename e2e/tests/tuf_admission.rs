@@ -232,3 +232,46 @@ fn t8_the_root_is_followed_and_rollback_refused_after_every_replica_was_killed()
     denied(&again, &image, "Rollback")?;
     again.pod(&image)?.0.denied_as("Rollback").map(drop)
 }
+
+#[test]
+fn t4_a_rotation_recovers_though_its_root_is_seen_alone_at_first() -> Outcome<()> {
+    let folder = tempfile::tempdir()?;
+    let mut cluster = Cluster::start(folder.path())?;
+    let image = cluster.signed.push_signed("1.4")?.tagged("1.4");
+    let root = String::from_utf8(cluster.signed.tuf.initial_root()?).context("the root")?;
+    cluster.apply(&cluster.signed.authority_of_server())?.success()?;
+    cluster.apply(&object("Secret", "tuf-root", "stringData", "root.json", &root))?.success()?;
+    let reference = json!({"secret": "tuf-root", "key": "root.json"});
+    cluster.apply(&cluster.signed.source(&reference))?.success()?;
+    cluster.apply(&cluster.signed.policy(&json!([accepting(&["*"])])))?.success()?;
+    let replicas = [cluster.replica("one")?, cluster.replica("two")?];
+    let all = |is: fn(&Countersign, &str) -> Outcome<()>| {
+        replicas.iter().try_for_each(|replica| is(replica, &image))
+    };
+    all(admitted)?;
+
+    // Someone has signed the highest versions that there are.
+    let checkpoint = cluster.checkpoint()?;
+    let mut spec = checkpoint["spec"].clone();
+    for role in spec["roles"].as_array_mut().into_iter().flatten() {
+        role["version"] = i64::MAX.into();
+    }
+    let name = checkpoint["metadata"]["name"].as_str().context("a name")?;
+    let patch = json!({"spec": spec}).to_string();
+    cluster.api_server.kubectl(&["patch", "tcp", name, "--type=merge", "-p", &patch])?.success()?;
+    all(|replica, image| denied(replica, image, "Rollback"))?;
+
+    for role in ["timestamp", "snapshot"] {
+        cluster.signed.tuf.rotate(role, &Keys::one(Scheme::EcdsaP256));
+    }
+    cluster.signed.tuf.publish()?;
+    let published = cluster.signed.tuf.save()?;
+    std::fs::write(cluster.signed.tuf.metadata().join("timestamp.json"), "not there yet")?;
+    all(|replica, image| denied(replica, image, "MalformedMetadata"))?;
+    let fallen = cluster.checkpoint()?["spec"].clone();
+    assert!(fallen["root"]["version"].as_i64() > spec["root"]["version"].as_i64(), "{fallen}");
+    let roles = fallen["roles"].as_array().context("roles")?;
+    assert!(roles.iter().all(|role| role["version"] == 0), "{fallen}");
+    cluster.signed.tuf.put_back(&published)?;
+    all(admitted)
+}

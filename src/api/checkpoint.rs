@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 #[schemars(extend("x-kubernetes-validations" = [
     {"rule": "self.source == oldSelf.source && self.repository == oldSelf.repository && self.anchor == oldSelf.anchor",
      "message": "source, repository and anchor are immutable"},
-    {"rule": "self.root.version > oldSelf.root.version || self.root == oldSelf.root",
+    {"rule": "self.root.version > oldSelf.root.version || (self.root.version == oldSelf.root.version && self.root.sha256 == oldSelf.root.sha256)",
      "message": "root only rises, and one version of it has one hash"},
     {"rule": "oldSelf.roles.all(old, self.roles.exists(new, new.name == old.name))",
      "message": "no role is taken away"},
@@ -67,6 +67,35 @@ pub struct CheckpointRoot {
     /// sha256 of its file, in hex.
     #[schemars(extend("pattern" = "^[0-9a-f]{64}$", "maxLength" = 64))]
     pub sha256: String,
+    /// Of a TUF source: who may sign by this root. A version that was signed by others counts no
+    /// more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signers: Option<Box<CheckpointSigners>>,
+}
+
+/// Who may sign by a root.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CheckpointSigners {
+    /// The timestamp, and the snapshot's version that it lists.
+    pub timestamp: CheckpointKeys,
+    /// The snapshot, and the versions of all roles that it lists.
+    pub snapshot: CheckpointKeys,
+}
+
+/// A role's keys by a root.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CheckpointKeys {
+    /// As sha256:..., with commas between them.
+    #[schemars(extend(
+        "pattern" = "^sha256:[0-9a-f]{64}(,sha256:[0-9a-f]{64})*$",
+        "maxLength" = 73728
+    ))]
+    pub keys: String,
+    /// So many of them have to sign.
+    #[schemars(range(min = 1))]
+    pub threshold: i64,
 }
 
 /// The newest verified version of a role.

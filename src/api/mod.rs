@@ -11,7 +11,10 @@ mod files;
 mod policy;
 mod source;
 
-pub use checkpoint::{CheckpointRole, CheckpointRoot, TrustCheckpoint, TrustCheckpointSpec};
+pub use checkpoint::{
+    CheckpointKeys, CheckpointRole, CheckpointRoot, CheckpointSigners, TrustCheckpoint,
+    TrustCheckpointSpec,
+};
 pub(crate) use compile::is_dns_subdomain;
 pub use compile::{
     Compiled, Connection, Credentials, Problem, Source, SourceKind, compile, connect, is_namespace,

@@ -58,15 +58,6 @@ impl Remembered {
         self.memory = std::mem::take(&mut self.memory).merged(memory);
     }
 
-    /// Raises the floors to `memory`, which was verified on top of `base`: these, and what is
-    /// `stored`, which may have been written without knowing of each other.
-    pub(crate) fn rebase(&mut self, stored: Option<Memory>, base: &Memory, memory: &Memory) {
-        self.memory = std::mem::take(&mut self.memory).raised(base, memory.clone());
-        if let Some(stored) = stored {
-            self.raise(stored.raised(base, memory.clone()));
-        }
-    }
-
     /// Lets go of what could not be remembered: of the roles that were known `before` the newest
     /// versions hold, of a repository that was not known nothing.
     pub(crate) fn keep_to(&mut self, before: Memory) {

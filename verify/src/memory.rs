@@ -2,9 +2,11 @@
 //! pin.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+
+use crate::limits::SIGNATURES;
 
 /// What is remembered of a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,29 @@ pub struct RootFloor {
     pub version: u64,
     /// sha256 of its file, in hex.
     pub sha256: String,
+    /// In TUF, where floors are of those that signed: who may sign by this root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signers: Option<Box<Signers>>,
+}
+
+/// Who may sign what is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Signers {
+    /// The timestamp, and the snapshot's version that it lists.
+    pub timestamp: Keys,
+    /// The snapshot, and the versions of all roles that it lists.
+    pub snapshot: Keys,
+}
+
+/// A role's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Keys {
+    /// As `sha256:...`, with commas between them.
+    pub keys: String,
+    /// So many of them have to sign.
+    pub threshold: u64,
 }
 
 /// The newest verified version of a role.
@@ -43,63 +68,66 @@ impl Floor {
     fn is_of_signers(&self) -> bool {
         self.keys.starts_with("sha256:")
     }
+}
 
-    /// Which of this and `new` counts, which an update made of `base`. Of two that do not know of
-    /// each other it is the higher: when its signers are not the role's keys any more, the next
-    /// update finds that out.
-    fn raised<'f>(&'f self, base: Option<&Self>, new: &'f Self) -> &'f Self {
-        let higher = if self.version < new.version { new } else { self };
-        let Some(base) = base.filter(|_| self.keys != new.keys) else { return higher };
-        let lowers = |side: &Self| side.keys != base.keys && side.version < base.version;
-        if new == base {
-            self
-        } else if self == base || (self.keys == base.keys && lowers(new)) {
-            new
-        } else if new.keys == base.keys && lowers(self) {
-            self
+impl RootFloor {
+    /// What is left of a floor under this root: nothing where too few of those that signed it may
+    /// sign any more (TUF, 5.3.11).
+    fn left_of(&self, role: &str, floor: Floor) -> Floor {
+        let Some(signers) = self.signers.as_ref().filter(|_| floor.is_of_signers()) else {
+            return floor;
+        };
+        let now = if role == "timestamp" || role == "snapshot" {
+            &signers.timestamp
         } else {
-            higher
+            &signers.snapshot
+        };
+        now.left_of(floor)
+    }
+}
+
+impl Keys {
+    fn left_of(&self, floor: Floor) -> Floor {
+        let now: BTreeSet<&str> = self.keys.split(',').collect();
+        let left = floor.keys.split(',').filter(|key| now.contains(key)).count();
+        if left as u64 >= self.threshold {
+            return floor;
         }
+        // As many as may have signed one file.
+        let threshold = usize::try_from(self.threshold).unwrap_or(SIGNATURES).min(SIGNATURES);
+        let keys: Vec<&str> = now.into_iter().take(threshold).collect();
+        Floor { version: 0, keys: keys.join(",") }
     }
 }
 
 impl Memory {
     /// What both have seen. Of two floors under different keys, the one that the newer delegating
-    /// role gave counts: a floor falls only by a rotation that was verified.
+    /// role gave counts: a floor falls only by a rotation that was verified. Of two floors of
+    /// signers the higher counts, of those that the newer root leaves.
     #[must_use]
     pub fn merged(self, other: Self) -> Self {
-        let mut roles = self.roles.clone();
-        for (role, floor) in &other.roles {
-            if self.age(&other, role).is_lt() {
-                roles.insert(role.clone(), floor.clone());
-            }
-        }
         let root = match self.age_of_root(&other) {
-            Ordering::Less => other.root,
-            Ordering::Equal | Ordering::Greater => self.root,
+            Ordering::Less => other.root.clone(),
+            Ordering::Equal | Ordering::Greater => self.root.clone(),
         };
-        Self { root, roles }
-    }
-
-    /// What is remembered after an update that began with `base` and ended with `newer`, where
-    /// this is remembered by now.
-    ///
-    /// Where floors are of signers and not of a role's keys (TUF), a newer root with other signers
-    /// need not have rotated anything, so that [`Self::merged`] cannot tell. But the update held
-    /// what it verified to the floors that it began with: it may lower those, and only those.
-    #[must_use]
-    pub fn raised(self, base: &Self, newer: Self) -> Self {
-        let mut kept = Vec::new();
-        for (role, own) in &self.roles {
-            if let Some(new) = newer.roles.get(role).filter(|new| new.is_of_signers())
-                && own.is_of_signers()
-            {
-                kept.push((role.clone(), own.raised(base.roles.get(role), new).clone()));
-            }
+        let left = |role: &str, floor: &Floor| match &root {
+            Some(root) => root.left_of(role, floor.clone()),
+            None => floor.clone(),
+        };
+        let mut roles = BTreeMap::new();
+        for role in self.roles.keys().chain(other.roles.keys()) {
+            let floor = match (self.roles.get(role), other.roles.get(role)) {
+                (Some(own), Some(others)) if own.is_of_signers() && others.is_of_signers() => {
+                    let (own, others) = (left(role, own), left(role, others));
+                    if own.version < others.version { others } else { own }
+                }
+                (Some(_), Some(others)) if self.age(&other, role).is_lt() => others.clone(),
+                (Some(one), _) | (None, Some(one)) => left(role, one),
+                (None, None) => continue,
+            };
+            roles.insert(role.clone(), floor);
         }
-        let mut merged = self.merged(newer);
-        merged.roles.extend(kept);
-        merged
+        Self { root, roles }
     }
 
     /// Takes note that a verified root or delegating role lists these keys for `role`. If its floor
@@ -126,7 +154,7 @@ impl Memory {
         }
         let merged = self.clone().merged(newest.clone());
         let passed = |(role, floor): (&String, &Floor)| merged.roles.get(role) != Some(floor);
-        merged.root != self.root || self.roles.iter().any(passed)
+        self.age_of_root(newest).is_lt() || self.roles.iter().any(passed)
     }
 
     /// `Less` where `other` has the newer floor.
@@ -157,7 +185,11 @@ mod tests {
 
     fn memory(root: u64, roles: &[(&str, u64, &str)]) -> Memory {
         Memory {
-            root: (root > 0).then(|| RootFloor { version: root, sha256: format!("{root}") }),
+            root: (root > 0).then(|| RootFloor {
+                version: root,
+                sha256: format!("{root}"),
+                signers: None,
+            }),
             roles: roles
                 .iter()
                 .map(|(role, version, keys)| {
@@ -199,52 +231,80 @@ mod tests {
         assert_eq!(low.merged(high.clone()), high);
     }
 
-    fn signed(root: u64, version: u64, signer: &str) -> Memory {
-        memory(root, &[("timestamp", version, &format!("sha256:{signer}"))])
+    fn keys(all: &str) -> String {
+        let keys: Vec<String> = all.chars().map(|key| format!("sha256:{key}")).collect();
+        keys.join(",")
+    }
+
+    /// Of so many signers each a letter: who may sign by the root, and who signed the version.
+    fn signed(root: u64, (may, threshold): (&str, u64), version: u64, by: &str) -> Memory {
+        let mut memory = memory(root, &[("timestamp", version, &keys(by))]);
+        let may = Keys { keys: keys(may), threshold };
+        let signers = Signers { timestamp: may.clone(), snapshot: may };
+        memory.root.as_mut().expect("a root").signers = Some(Box::new(signers));
+        memory
+    }
+
+    /// In either order, since replicas hear of each other in either.
+    fn both(one: &Memory, other: &Memory) -> Memory {
+        let merged = one.clone().merged(other.clone());
+        assert_eq!(merged, other.clone().merged(one.clone()));
+        merged
     }
 
     #[test]
     fn t8_another_signer_and_a_newer_root_are_no_rotation() {
-        let base = signed(1, 4, "a");
-        let (high, newer) = (signed(1, 9, "b"), signed(2, 5, "a"));
-        let both = signed(2, 9, "b");
-        assert_eq!(high.clone().raised(&base, newer.clone()), both);
-        assert_eq!(newer.raised(&base, high), both);
-        // Nor where nothing was remembered before.
-        let (high, newer) = (signed(1, 9, "b"), signed(2, 5, "a"));
-        assert_eq!(high.raised(&Memory::default(), newer), both);
+        let (high, newer) = (signed(1, ("ab", 1), 9, "b"), signed(2, ("ab", 1), 5, "a"));
+        assert_eq!(both(&high, &newer), signed(2, ("ab", 1), 9, "b"));
+        // Nor where one more key may sign, or one that has not signed may not any more.
+        for may in ["abc", "b"] {
+            let newer = signed(2, (may, 1), 5, "b");
+            assert_eq!(both(&high, &newer), signed(2, (may, 1), 9, "b"), "{may}");
+        }
+        let (high, newer) = (signed(1, ("ab", 2), 9, "ab"), signed(2, ("abc", 2), 5, "bc"));
+        assert_eq!(both(&high, &newer), signed(2, ("abc", 2), 9, "ab"));
     }
 
     #[test]
-    fn t4_what_an_update_began_with_it_may_lower() {
-        let (base, recovered) = (signed(1, 1000, "a"), signed(2, 5, "b"));
-        assert_eq!(base.clone().raised(&base, recovered.clone()), recovered);
-        // Also where the root alone was verified before.
-        let base = signed(2, 1000, "a");
-        assert_eq!(base.clone().raised(&base, recovered.clone()), recovered);
-        // Others' higher versions by the same signers meanwhile are as bad, in either order.
-        let (base, meanwhile) = (signed(1, 1000, "a"), signed(1, 1001, "a"));
-        assert_eq!(meanwhile.clone().raised(&base, recovered.clone()), recovered);
-        assert_eq!(recovered.clone().raised(&base, meanwhile), recovered);
-        // An update that verified nothing new does not bring them back.
-        assert_eq!(recovered.clone().raised(&base, base.clone()), recovered);
+    fn t4_a_newer_root_leaves_no_floor_of_signers_that_may_not_sign_any_more() {
+        let (bad, recovered) = (signed(1, ("a", 1), 1000, "a"), signed(2, ("b", 1), 5, "b"));
+        assert_eq!(both(&bad, &recovered), recovered);
+        // Also where nothing was read after the root: what is read then only raises.
+        let root = Memory { roles: BTreeMap::new(), ..recovered.clone() };
+        let fallen = signed(2, ("b", 1), 0, "b");
+        assert_eq!(both(&bad, &root), fallen);
+        assert_eq!(both(&fallen, &recovered), recovered);
+        // What others have seen of the former signers meanwhile does not bring it back.
+        assert_eq!(both(&signed(1, ("a", 1), 1001, "a"), &fallen), fallen);
         // Of two that recovered, the higher counts.
-        let other = signed(2, 6, "b");
-        assert_eq!(recovered.raised(&base, other.clone()), other);
+        let higher = signed(2, ("b", 1), 6, "b");
+        assert_eq!(both(&recovered, &higher), higher);
+        // Too few of those that signed are left.
+        let (bad, recovered) = (signed(1, ("ab", 2), 9, "ab"), signed(2, ("bc", 2), 5, "bc"));
+        assert_eq!(both(&bad, &recovered), recovered);
     }
 
     #[test]
     fn t8_one_signer_s_floor_never_falls() {
-        let (high, low) = (signed(1, 9, "a"), signed(2, 5, "a"));
-        assert_eq!(high.clone().raised(&high, low), signed(2, 9, "a"));
+        let (high, low) = (signed(1, ("a", 1), 9, "a"), signed(2, ("a", 1), 5, "a"));
+        assert_eq!(both(&high, &low), signed(2, ("a", 1), 9, "a"));
+    }
+
+    #[test]
+    fn t4_what_is_left_of_many_keys_fits_where_floors_are_kept() {
+        let may: String = ('A'..='z').chain('\u{e0}'..='\u{ff}').collect();
+        assert!(may.chars().count() > SIGNATURES);
+        let bad = signed(1, ("!", 1), 9, "!");
+        let root = signed(2, (&may, u64::MAX), 0, "A");
+        let floor = &both(&bad, &root).roles["timestamp"];
+        assert_eq!((floor.version, floor.keys.split(',').count()), (0, SIGNATURES));
     }
 
     #[test]
     fn t4_floors_of_a_roles_keys_fall_by_the_newer_root() {
         let before = memory(1, &[("timestamp", 9, "old")]);
         let rotated = memory(2, &[("timestamp", 1, "new")]);
-        assert_eq!(before.clone().raised(&Memory::default(), rotated.clone()), rotated);
-        assert_eq!(rotated.clone().raised(&Memory::default(), before), rotated);
+        assert_eq!(both(&before, &rotated), rotated);
     }
 
     proptest! {

@@ -95,7 +95,7 @@ impl Known {
                 return Err(CheckpointError::Deleted { name: name.to_owned() });
             }
             let (before, counted) = (entry.floors.memory.clone(), entry.counts());
-            entry.rebase(&loaded.memory, memory);
+            entry.floors.raise(memory.clone());
             let is_more = entry.counts() > counted;
             let most = if counted == 0 { CHECKPOINTS } else { GROWN };
             let refused = if entry.floors.memory.roles.len() > CHECKPOINT_ROLES {
@@ -240,11 +240,6 @@ impl Entry {
             return 0;
         }
         self.floors.memory.roles.len().div_ceil(COUNTED_ROLES).max(1)
-    }
-
-    fn rebase(&mut self, base: &Memory, memory: &Memory) {
-        let stored = self.stored.as_ref().and_then(|stored| stored.read.spec.as_ref().ok());
-        self.floors.rebase(stored.map(object::memory), base, memory);
     }
 
     fn see(&mut self, stored: Stored) {

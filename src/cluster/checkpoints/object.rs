@@ -1,11 +1,14 @@
 //! TrustCheckpoints as the API server has them.
 
-use countersign_verify::notary::{Floor, Memory, RootFloor};
+use countersign_verify::memory::{Floor, Keys, Memory, RootFloor, Signers};
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
-use crate::api::{CheckpointRole, CheckpointRoot, Document, TrustCheckpointSpec};
+use crate::api::{
+    CheckpointKeys, CheckpointRole, CheckpointRoot, CheckpointSigners, Document,
+    TrustCheckpointSpec,
+};
 use crate::metadata::Place;
 
 /// Longest part of a name that is the source's: a name may have 253 characters.
@@ -25,6 +28,10 @@ pub(super) fn source(name: &str) -> &str {
 /// 63 bits: a larger version counts as the largest of them.
 pub(super) fn spec(place: &Place, memory: &Memory) -> Option<TrustCheckpointSpec> {
     let version = |version: u64| i64::try_from(version).unwrap_or(i64::MAX);
+    let keys = |keys: &Keys| CheckpointKeys {
+        keys: keys.keys.clone(),
+        threshold: version(keys.threshold),
+    };
     let root = memory.root.as_ref()?;
     let roles = memory.roles.iter().map(|(name, floor)| CheckpointRole {
         name: name.clone(),
@@ -35,7 +42,16 @@ pub(super) fn spec(place: &Place, memory: &Memory) -> Option<TrustCheckpointSpec
         source: place.source.clone(),
         repository: place.repository.clone(),
         anchor: place.anchor.clone(),
-        root: CheckpointRoot { version: version(root.version), sha256: root.sha256.clone() },
+        root: CheckpointRoot {
+            version: version(root.version),
+            sha256: root.sha256.clone(),
+            signers: root.signers.as_ref().map(|signers| {
+                Box::new(CheckpointSigners {
+                    timestamp: keys(&signers.timestamp),
+                    snapshot: keys(&signers.snapshot),
+                })
+            }),
+        },
         roles: roles.collect(),
     })
 }
@@ -43,12 +59,25 @@ pub(super) fn spec(place: &Place, memory: &Memory) -> Option<TrustCheckpointSpec
 /// What a checkpoint remembers.
 pub(super) fn memory(spec: &TrustCheckpointSpec) -> Memory {
     let version = |version: i64| u64::try_from(version).unwrap_or(0);
+    let keys = |keys: &CheckpointKeys| Keys {
+        keys: keys.keys.clone(),
+        threshold: version(keys.threshold),
+    };
     let root = &spec.root;
     let roles = spec.roles.iter().map(|role| {
         (role.name.clone(), Floor { version: version(role.version), keys: role.keys.clone() })
     });
     Memory {
-        root: Some(RootFloor { version: version(root.version), sha256: root.sha256.clone() }),
+        root: Some(RootFloor {
+            version: version(root.version),
+            sha256: root.sha256.clone(),
+            signers: root.signers.as_ref().map(|signers| {
+                Box::new(Signers {
+                    timestamp: keys(&signers.timestamp),
+                    snapshot: keys(&signers.snapshot),
+                })
+            }),
+        }),
         roles: roles.collect(),
     }
 }

@@ -114,12 +114,12 @@ impl Local {
     ) -> Result<Memory, MemoryError> {
         self.change(place, |known, path| {
             let Some(path) = path else {
-                known.rebase(place, loaded, memory)?;
+                known.raise(place, loaded, memory)?;
                 return Ok(known.floors.memory.clone());
             };
             let mut is_written = || {
                 known.look(path, place)?;
-                known.rebase(place, loaded, memory)
+                known.raise(place, loaded, memory)
             };
             // The file is always whole, so that nothing new needs no lock.
             if !is_written()? {
@@ -198,7 +198,7 @@ impl Known {
 
     /// Raises the floors to `memory`, which rests on what was `loaded`; tells whether the file has
     /// them.
-    fn rebase(
+    fn raise(
         &mut self,
         place: &Place,
         loaded: &Remembered,
@@ -208,13 +208,12 @@ impl Known {
             return Err(MemoryError::Deleted { repository: place.repository.clone() });
         }
         let before = self.floors.memory.clone();
-        let stored = self.stored.as_ref().map(|stored| stored.memory.clone());
-        self.floors.rebase(stored.clone(), &loaded.memory, memory);
+        self.floors.raise(memory.clone());
         if self.floors.memory.roles.len() > CHECKPOINT_ROLES {
             self.floors.keep_to(before);
             return Err(MemoryError::Roles { repository: place.repository.clone() });
         }
-        Ok(stored.unwrap_or_default() == self.floors.memory)
+        Ok(self.stored.as_ref().is_some_and(|stored| stored.memory == self.floors.memory))
     }
 
     fn write(&mut self, path: &Path, place: &Place) -> Result<(), MemoryError> {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use countersign_verify::notary::{Floor, RootFloor};
+use countersign_verify::memory::{Floor, Keys, RootFloor, Signers};
 
 use super::local::TRIAL;
 use super::*;
@@ -75,12 +75,16 @@ fn a_lock_is_waited_for() {
 }
 
 #[test]
-fn t4_t8_a_store_lets_an_update_lower_what_it_began_with_and_nothing_else() {
+fn t4_t8_a_store_lets_fall_what_those_signed_who_may_not_any_more_and_nothing_else() {
     let folder = tempfile::tempdir().expect("a folder");
     for store in [Local::in_process(), Local::in_folder(folder.path()).expect("a folder")] {
+        // By every root but the first, a may not sign any more.
         let signed = |root: u64, version: u64, signer: &str| {
             let floor = Floor { version, keys: format!("sha256:{signer}") };
-            let root = RootFloor { version: root, sha256: format!("{root:064}") };
+            let may = if root == 1 { "sha256:a,sha256:b" } else { "sha256:b,sha256:c" };
+            let may = Keys { keys: may.to_owned(), threshold: 1 };
+            let signers = Some(Box::new(Signers { timestamp: may.clone(), snapshot: may }));
+            let root = RootFloor { version: root, sha256: format!("{root:064}"), signers };
             Memory { root: Some(root), roles: [("timestamp".to_owned(), floor)].into() }
         };
         let place = place("corp");
@@ -88,14 +92,13 @@ fn t4_t8_a_store_lets_an_update_lower_what_it_began_with_and_nothing_else() {
             let loaded = Remembered { memory: base.clone(), resets: 0 };
             store.raise(&place, &loaded, &memory).expect("raised")
         };
-        let (nothing, base) = (Memory::default(), signed(2, 4, "a"));
+        let (nothing, base) = (Memory::default(), signed(1, 4, "a"));
         assert_eq!(raise(&nothing, base.clone()), base);
-        let high = signed(2, 9, "b");
-        assert_eq!(raise(&base, high.clone()), high);
-        let both = signed(3, 9, "b");
-        assert_eq!(raise(&base, signed(3, 5, "a")), both, "another signer is no rotation");
-        let lowered = signed(3, 1, "c");
-        assert_eq!(raise(&both, lowered.clone()), lowered);
+        assert_eq!(raise(&base, signed(1, 9, "b")), signed(1, 9, "b"));
+        assert_eq!(raise(&base, signed(2, 5, "c")), signed(2, 9, "b"), "b may sign still");
+        let high = signed(1, 1000, "a");
+        assert_eq!(raise(&base, high), signed(2, 9, "b"), "a may not");
+        let lowered = signed(2, 9, "b");
         assert_eq!(store.load(&place).expect("loaded").memory, lowered);
     }
 }

@@ -158,8 +158,6 @@ async fn attempt(
     deadline: Instant,
 ) -> (Memory, Result<Repository, Refusal>) {
     let mut update = begin.update(memory.clone());
-    // That of the set at hand, where that is gone on with.
-    let base = update.memory().clone();
     let drive = Drive { mirror, name: begin.source, room: Some(begin.room), deadline, ahead: true };
     let mut taken = |role: &str, _: &Bytes, memory: &Memory| {
         // What is newer below them is theirs.
@@ -168,7 +166,7 @@ async fn attempt(
         }
     };
     let driven = drive.run(&mut update, &mut taken).await;
-    let memory = memory.raised(&base, update.memory().clone());
+    let memory = memory.merged(update.memory().clone());
     let repository = driven.and_then(|()| update.finish()).and_then(|repository| {
         if repository.bytes() > limits::TUF_REPOSITORY_BYTES {
             return Err(too_much().into());

@@ -144,7 +144,11 @@ impl Progress {
 
 impl TrustedRoot {
     pub(super) fn floor(&self) -> RootFloor {
-        RootFloor { version: self.root.header.version, sha256: self.file.sha256_hex() }
+        RootFloor {
+            version: self.root.header.version,
+            sha256: self.file.sha256_hex(),
+            signers: None,
+        }
     }
 }
 

@@ -294,7 +294,7 @@ fn the_delegating_role_may_end_a_delegation() {
 #[test]
 fn t21_a_checkpoint_s_form_is_strict() {
     let memory = Memory {
-        root: Some(RootFloor { version: 4, sha256: "ab".repeat(32) }),
+        root: Some(RootFloor { version: 4, sha256: "ab".repeat(32), signers: None }),
         roles: [("targets".to_owned(), Floor { version: u64::MAX, keys: "cd".repeat(32) })].into(),
     };
     let text = serde_json::to_string(&memory).unwrap();

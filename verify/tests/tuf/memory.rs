@@ -149,7 +149,34 @@ fn a_role_may_be_dropped_when_the_snapshot_s_keys_are_rotated() {
     repo.rotate();
     let updated = update(&repo, &memory);
     updated.find("new").unwrap();
-    assert!(!updated.memory.roles.contains_key("other"));
+    assert_eq!(updated.memory.roles["other"].version, 0);
+}
+
+#[test]
+fn t4_floors_of_rotated_keys_fall_with_the_root_though_nothing_after_it_can_be_read() {
+    let mut repo = fifth();
+    for role in ROLES {
+        repo.set(role, "version", json!(u64::MAX));
+    }
+    let stored = remembered(&repo);
+    for role in ROLES {
+        repo.set(role, "version", json!(5));
+    }
+    repo.timestamp_key = Signer::default();
+    repo.snapshot_key = Signer::default();
+    repo.rotate();
+    let mut files = repo.seal();
+    files.roles.remove("timestamp");
+    let updated = files.run(tags("1.4"), &stored);
+    updated.find("new").unwrap_err();
+    // As it is written then: a version that falls later, without a newer root, is refused.
+    let fallen = stored.merged(updated.memory);
+    assert_eq!(fallen.root.as_ref().unwrap().version, 2);
+    assert!(fallen.roles.values().all(|floor| floor.version == 0), "{fallen:?}");
+    let recovered = update(&repo, &fallen);
+    recovered.find("new").unwrap();
+    let risen = fallen.merged(recovered.memory);
+    assert!(risen.roles.values().all(|floor| floor.version == 5), "{risen:?}");
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::top::listed;
 use super::{Answer, Stage, Update, bytes, check_expiry};
 use crate::hash::hex;
 use crate::limits;
-use crate::memory::RootFloor;
+use crate::memory::{Keys, Memory, RootFloor, Signers};
 use crate::outcome::{Denial, Refusal};
-use crate::tuf::document::{Document, Identity, Signed};
+use crate::tuf::document::{Document, Identity, RoleKeys, Signed};
 use crate::tuf::metadata::Root;
 use crate::tuf::tree::ROOT;
 
@@ -107,12 +108,22 @@ impl Update {
     }
 
     /// An initial root is what somebody wrote: it is not remembered before anything was seen that
-    /// its keys have signed.
+    /// its keys have signed. Floors that it does not leave fall with it: later nobody could tell
+    /// which verified step lowered them.
     pub(super) fn remember_root(&mut self) {
-        let version = self.root.header.version;
-        if self.memory.root.as_ref().is_none_or(|floor| floor.version < version) {
-            let sha256 = hex(&self.root.file.sha256);
-            self.memory.root = Some(RootFloor { version, sha256 });
-        }
+        let keys = |keys: &RoleKeys| Keys {
+            keys: listed(&keys.fingerprints()),
+            threshold: keys.threshold(),
+        };
+        let content = &self.root.content;
+        let signers =
+            Signers { timestamp: keys(&content.timestamp), snapshot: keys(&content.snapshot) };
+        let root = RootFloor {
+            version: self.root.header.version,
+            sha256: hex(&self.root.file.sha256),
+            signers: Some(Box::new(signers)),
+        };
+        let memory = Memory { root: Some(root), ..Memory::default() };
+        self.memory = std::mem::take(&mut self.memory).merged(memory);
     }
 }

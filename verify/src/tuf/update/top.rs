@@ -36,7 +36,7 @@ impl Update {
         let version = timestamp.header.version;
         let old = self.old.timestamp.take();
         check_rollback(TIMESTAMP, version, old.as_ref().map(|old| old.header.version))?;
-        check_rollback(TIMESTAMP, version, self.floor(TIMESTAMP, &keys))?;
+        check_rollback(TIMESTAMP, version, self.floor(TIMESTAMP))?;
         // 5.4.3.1: of the same version the one that is trusted stays.
         if let Some(old) = old.as_ref().filter(|old| old.header.version == version) {
             timestamp = Arc::clone(old);
@@ -44,7 +44,7 @@ impl Update {
         let snapshot = timestamp.content.snapshot.clone();
         let floor = old.as_ref().map(|old| old.content.snapshot.version);
         check_rollback(SNAPSHOT, snapshot.version, floor)?;
-        check_rollback(SNAPSHOT, snapshot.version, self.floor(SNAPSHOT, &keys))?;
+        check_rollback(SNAPSHOT, snapshot.version, self.floor(SNAPSHOT))?;
         self.remember(TIMESTAMP, version, &timestamp.signers);
         self.remember(SNAPSHOT, snapshot.version, &timestamp.signers);
         check_expiry(TIMESTAMP, timestamp.header.expires, self.now)?;
@@ -98,37 +98,24 @@ impl Update {
                 check_rollback(role, version(role), Some(listed.version))?;
             }
         }
-        let keys = &self.root.content.snapshot;
         for name in self.memory.roles.keys().filter(|name| is_targets_role(name)) {
             let role = role_name(name);
-            check_rollback(&role, version(&role), self.floor(name, keys))?;
+            check_rollback(&role, version(&role), self.floor(name))?;
         }
         Ok(())
     }
 
-    /// The version below which a role must not be, while enough of the keys that signed it still
-    /// are the role's (5.3.11).
-    fn floor(&self, name: &str, keys: &RoleKeys) -> Option<u64> {
-        let floor = self.memory.roles.get(name)?;
-        let now: Vec<String> = keys.fingerprints().iter().map(ToString::to_string).collect();
-        let kept = floor.keys.split(',').filter(|key| now.iter().any(|it| it == key)).count();
-        (kept as u64 >= keys.threshold()).then_some(floor.version)
+    /// The version below which a role must not be.
+    fn floor(&self, name: &str) -> Option<u64> {
+        self.memory.roles.get(name).map(|floor| floor.version)
     }
 
     fn remember(&mut self, name: &str, version: u64, signers: &BTreeSet<KeyFingerprint>) {
-        let keys: Vec<String> = signers.iter().map(ToString::to_string).collect();
-        self.memory.roles.insert(name.to_owned(), Floor { version, keys: keys.join(",") });
+        self.memory.roles.insert(name.to_owned(), Floor { version, keys: listed(signers) });
     }
 
     /// The snapshot's keys vouch for every role's version.
     fn remember_listed(&mut self, snapshot: &Signed<Snapshot>) {
-        let keys = &self.root.content.snapshot;
-        let names: Vec<String> = self.memory.roles.keys().cloned().collect();
-        for name in names.into_iter().filter(|name| is_targets_role(name)) {
-            if self.floor(&name, keys).is_none() {
-                self.memory.roles.remove(&name);
-            }
-        }
         let few = snapshot.content.roles.len() <= limits::REMEMBERED_ROLES;
         for (role, listed) in snapshot.content.roles.iter() {
             let name = file_name(role);
@@ -138,6 +125,12 @@ impl Update {
             }
         }
     }
+}
+
+/// Keys as they are remembered.
+pub(super) fn listed(keys: &BTreeSet<KeyFingerprint>) -> String {
+    let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    keys.join(",")
 }
 
 fn is_targets_role(name: &str) -> bool {
