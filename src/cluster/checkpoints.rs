@@ -167,6 +167,11 @@ impl Checkpoints {
         self.known().load(&object::name(place), place)
     }
 
+    /// What the API server has, as far as this replica was told; nothing where it has nothing.
+    pub(crate) fn stored(&self, place: &Place) -> Memory {
+        self.known().stored(&object::name(place))
+    }
+
     /// Raises what is remembered to `memory`, which rests on what was `loaded`, and tells what is
     /// remembered then: what others raised meanwhile stays. Asks the API server only where
     /// something changed, for [`RAISE`] at most. Where it fails the floors are raised in this

@@ -189,6 +189,18 @@ impl MemoryStore {
         }
     }
 
+    /// What is remembered where others see it, too; nothing where that is not known.
+    pub(super) async fn stored(&self, place: &Place) -> Memory {
+        match &self.place {
+            Store::Cluster(checkpoints) => checkpoints.stored(place),
+            Store::Local(local) => {
+                let place = place.clone();
+                let stored = local::blocking(local, move |local| local.stored(&place)).await;
+                stored.unwrap_or_default()
+            }
+        }
+    }
+
     /// Raises what is remembered to `memory`, which was verified on top of what was `loaded`, and
     /// tells what is remembered then: what others raised meanwhile stays. Takes a few seconds at
     /// most, where another process holds the lock or the API server is slow.

@@ -292,13 +292,26 @@ impl Shared {
         let remembered = self.load(live, &place).await?;
         let before = at.set;
         let at = at.on_top_of(&remembered.memory);
-        at.verified(&remembered.memory);
+        at.verified(&self.memory.stored(&place).await);
         let (memory, fetched) =
             self.verified(live, &anchor, &servers, &remembered.memory, &at).await;
         // Every verified step sticks, also of an update that fails later on, and before the new
         // set answers.
         let raised = self.raise(live, &place, &remembered, memory).await;
-        let newest = raised.inspect_err(|_| before.into_iter().for_each(Set::goes_on))?;
+        let newest = match raised {
+            Ok(newest) => newest,
+            Err(unavailable) => {
+                // What others have remembered passes the set all the same.
+                let stored = self.memory.stored(&place).await;
+                match before {
+                    Some(set) if set.repository.superseded_by(&stored) => {
+                        self.sets.invalidate(&live.set_key());
+                    }
+                    set => set.into_iter().for_each(Set::goes_on),
+                }
+                return Err(unavailable.into());
+            }
+        };
         let fetched = fetched.and_then(|fetched| {
             if fetched.answer.superseded_by(&newest) {
                 let cause =

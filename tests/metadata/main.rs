@@ -179,6 +179,38 @@ async fn t8_a_set_that_is_passed_while_it_is_refreshed_does_not_answer_again() {
 }
 
 #[tokio::test]
+async fn t8_a_set_that_another_process_has_passed_does_not_answer_where_nothing_can_be_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let of_a_process = || repositories(MemoryStore::in_folder(folder.path()).expect("a store"));
+    let mut repo = sound();
+    let server = Server::start().await;
+    server.serve(GUN, &repo.seal());
+    let mut live = live(&server, GUN, &repo.pin(), Duration::from_secs(2));
+    Arc::make_mut(&mut live.source).refuse_after = 60 * MINUTE;
+    let (first, other) = (of_a_process(), of_a_process());
+    first.update(&live, "payments").await.expect("the oldest set");
+    let mut publish = |version: u64| {
+        repo.timestamp.signed["version"] = json!(version);
+        server.serve(GUN, &repo.seal());
+    };
+    publish(2);
+    other.update(&live, "payments").await.expect("a newer set");
+    publish(3);
+    let locks: Vec<std::fs::File> = std::fs::read_dir(folder.path())
+        .expect("a folder")
+        .flatten()
+        .filter(|file| file.path().extension().is_some_and(|ending| ending == "lock"))
+        .map(|file| std::fs::File::open(file.path()).expect("opened"))
+        .collect();
+    locks.iter().for_each(|lock| lock.lock().expect("locked"));
+    // They are due.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    first.update(&live, "payments").await.expect_err("passed by what the other remembered");
+    // What nobody could remember passes nothing.
+    other.update(&live, "payments").await.expect("the set at hand");
+}
+
+#[tokio::test]
 async fn a_set_that_lacks_a_role_for_the_moment_is_not_kept() {
     let mut repo = sound();
     repo.delegated("targets/releases", &[""], &[("1.4", "new")]);

@@ -75,6 +75,13 @@ impl Known {
         Ok(entry.floors.clone())
     }
 
+    /// What the API server has of it.
+    pub(super) fn stored(&self, name: &str) -> Memory {
+        let stored = self.entries.get(name).and_then(|entry| entry.stored.as_ref());
+        let spec = stored.and_then(|stored| stored.read.spec.as_ref().ok());
+        spec.map(object::memory).unwrap_or_default()
+    }
+
     /// How many there are of each source, as they count.
     pub(super) fn counts(&self) -> BTreeMap<String, usize> {
         self.counts.clone()

@@ -104,6 +104,13 @@ impl Local {
         })
     }
 
+    /// What the file held when it was last seen.
+    pub(super) fn stored(&self, place: &Place) -> Result<Memory, MemoryError> {
+        self.change(place, |known, _| {
+            Ok(known.stored.as_ref().map(|stored| stored.memory.clone()).unwrap_or_default())
+        })
+    }
+
     /// Blocks, for a few seconds at most where another process holds the lock. Where the file
     /// cannot be written the floors are raised in this process all the same.
     pub(super) fn raise(
