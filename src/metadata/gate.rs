@@ -14,10 +14,11 @@ use crate::http::Room;
 /// Of the updates that reviews wait for.
 const BOUNDS: Bounds = Bounds { running: 32, entered: 1024 };
 
-/// Refreshes that run at a time, in the whole process: in the background, and of sets that a review
-/// finds due. They have turns of their own: cold work does not keep them waiting, nor they it. A
-/// host alone gets half of them, and hosts that hang leave others some: 10,000 repositories of one
-/// that are refreshed every 45 s, as by default, are all in time where a refresh takes up to 72 ms.
+/// Refreshes that run at a time, in the whole process: so many in the background, and so many of
+/// sets that a review finds due. Each have turns of their own: cold work does not keep them waiting,
+/// nor they it, and no review waits for the background. A host alone gets half of them, and hosts
+/// that hang leave others some: 10,000 repositories of one that are refreshed every 45 s, as by
+/// default, are all in time where a refresh takes up to 72 ms.
 const REFRESHING: usize = 32;
 
 /// Bytes of files that each update may hold whatever the others do: hardly one needs more.
@@ -35,7 +36,8 @@ const HOSTS: u64 = 1_000;
 #[derive(Debug)]
 pub(super) struct Gate {
     asked: gate::Gate,
-    refreshes: Arc<Places<String>>,
+    background: Arc<Places<String>>,
+    due: Arc<Places<String>>,
     bytes: Arc<Places<String>>,
     bytes_at: Cache<String, Arc<Places<String>>>,
 }
@@ -44,7 +46,8 @@ impl Default for Gate {
     fn default() -> Self {
         Self {
             asked: gate::Gate::new(BOUNDS),
-            refreshes: Places::new(REFRESHING),
+            background: Places::new(REFRESHING),
+            due: Places::new(REFRESHING),
             bytes: Places::new(SHARED_BYTES),
             bytes_at: Cache::new(HOSTS),
         }
@@ -65,13 +68,18 @@ impl Gate {
         Room::new(OWN_BYTES, [of_repository, self.bytes.none(host)])
     }
 
-    /// Waits for a turn to refresh what was verified before, as long as it takes.
+    /// Waits for a turn to refresh what was verified before and a review finds due.
+    pub(super) async fn enter_due(&self, host: String) -> Place<String> {
+        self.due.take(host).await
+    }
+
+    /// Waits for a turn to refresh in the background, as long as it takes.
     pub(super) fn enter_background(
         &self,
         host: String,
     ) -> impl Future<Output = Place<String>> + Send + use<> {
-        let refreshes = Arc::clone(&self.refreshes);
-        async move { refreshes.take(host).await }
+        let background = Arc::clone(&self.background);
+        async move { background.take(host).await }
     }
 }
 

@@ -110,7 +110,7 @@ impl Shared {
             let turn = async {
                 // Whoever makes names up keeps no turn from what was verified before.
                 if is_known {
-                    return Ok((Some(shared.gate.enter_background(host).await), None));
+                    return Ok((Some(shared.gate.enter_due(host).await), None));
                 }
                 Ok((None, Some(shared.gate.enter(&host, &holder).await?)))
             };

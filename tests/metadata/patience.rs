@@ -85,6 +85,28 @@ async fn o7_who_keeps_the_turns_does_not_keep_a_revocation_from_being_seen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn o7_refreshes_that_take_long_do_not_keep_a_review_from_what_is_new() {
+    let repo = for_all();
+    let world = World::new(&repo, 24 * 60 * MINUTE).await;
+    world.ask().await.0.expect("verified");
+    // Nobody asked for so long that nothing was refreshed.
+    tokio::time::advance(2 * 60 * MINUTE).await;
+    world.settle().await;
+    for number in 0..40 {
+        let live = Live { repository: format!("{GUN}/{number}"), ..world.live.clone() };
+        world.server.serve_too(&live.repository, &repo.seal());
+        world.ask_for(&live).await.0.expect("verified");
+    }
+    world.server.serve_too(GUN, &second(&repo).seal());
+    world.server.hold_all_but(GUN);
+    while world.server.most_at_once() < 16 {
+        world.pass(SECOND).await;
+    }
+    let (answer, _) = world.ask().await;
+    assert!(signs(&answer.expect("a set"), "1.0", "second"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn o7_what_one_repository_is_refused_keeps_no_review_of_another_from_what_is_new() {
     // What is another's own, and what nobody else would get either.
     for status in [401, 403, 404, 503] {
