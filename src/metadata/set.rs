@@ -1,7 +1,7 @@
 //! A verified set at hand: how long it answers, and whether anybody asks.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +60,8 @@ pub(super) struct Set {
     tried: AtomicU64,
     /// How old it was when something newer than it rests on was verified, in milliseconds.
     passed: AtomicU64,
+    /// It never answers again.
+    ended: AtomicBool,
     pub(super) attention: Arc<Attention>,
 }
 
@@ -98,6 +100,7 @@ impl Set {
             excused,
             tried: AtomicU64::new(0),
             passed: AtomicU64::new(NEVER),
+            ended: AtomicBool::new(false),
             attention,
         }
     }
@@ -117,6 +120,7 @@ impl Set {
             excused: AtomicU64::new(self.excused.load(Ordering::Relaxed)),
             tried: AtomicU64::new(self.tried.load(Ordering::Relaxed)),
             passed: AtomicU64::new(self.passed.load(Ordering::Relaxed)),
+            ended: AtomicBool::new(self.ended.load(Ordering::Relaxed)),
             attention: Arc::clone(&self.attention),
         }
     }
@@ -164,9 +168,14 @@ impl Set {
         self.passed.store(NEVER, Ordering::Relaxed);
     }
 
+    /// What passed it is remembered. It is refreshed as before, and says what has expired.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
     fn is_over(&self, now: Instant) -> bool {
         let passed = Duration::from_millis(self.passed.load(Ordering::Relaxed));
-        self.age(now) >= passed.saturating_add(GRACE)
+        self.ended.load(Ordering::Relaxed) || self.age(now) >= passed.saturating_add(GRACE)
     }
 
     /// It answers for so long without an update, as long as it may at all.

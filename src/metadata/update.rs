@@ -304,9 +304,7 @@ impl Shared {
                 // What others have remembered passes the set all the same.
                 let stored = self.memory.stored(&place).await;
                 match before {
-                    Some(set) if set.repository.superseded_by(&stored) => {
-                        self.sets.invalidate(&live.set_key());
-                    }
+                    Some(set) if set.repository.superseded_by(&stored) => set.end(),
                     set => set.into_iter().for_each(Set::goes_on),
                 }
                 return Err(unavailable.into());
@@ -321,9 +319,8 @@ impl Shared {
             Ok(fetched)
         });
         let is_replaced = fetched.as_ref().is_ok_and(|it| it.keep.is_some() && !it.is_unchanged);
-        if !is_replaced && before.is_some_and(|set| set.repository.superseded_by(&newest)) {
-            self.sets.invalidate(&live.set_key());
-        }
+        let passed = before.filter(|set| !is_replaced && set.repository.superseded_by(&newest));
+        passed.into_iter().for_each(Set::end);
         fetched
     }
 

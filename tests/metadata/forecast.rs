@@ -64,6 +64,33 @@ async fn what_people_sign_is_forecast_and_what_servers_sign_only_where_updates_f
 }
 
 #[tokio::test(start_paused = true)]
+async fn t5_what_has_expired_is_told_also_where_the_server_signs_on() {
+    let mut repo = sound();
+    repo.set("targets", "expires", json!("2030-01-01T13:00:00Z"));
+    let world = World::new(&repo, 24 * HOUR).await;
+    world.ask().await.0.expect("verified");
+    World::set_clock("2030-01-01T13:00:00Z");
+    repo.set("timestamp", "version", json!(2));
+    world.serve(&repo.seal());
+    for _ in 0..3 {
+        world.pass(MINUTE).await;
+        assert_eq!(world.ask().await.0.expect_err("it has expired").code(), "Expired");
+        let sets = world.sets();
+        assert_eq!((sets.in_use, sets.failing), (1, 1));
+        let next = sets.next.expect("it has expired");
+        assert_eq!((&*next.role, next.at), ("targets", at("2030-01-01T13:00:00Z")));
+    }
+    repo.set("targets", "expires", json!("2030-06-01T00:00:00Z"));
+    for role in ["targets", "snapshot", "timestamp"] {
+        repo.set(role, "version", json!(3));
+    }
+    world.serve(&repo.seal());
+    world.pass(MINUTE).await;
+    assert!(world.repositories.current(&world.live).is_some(), "it is refreshed all the same");
+    assert_eq!(world.sets().failing, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_has_expired_is_told_until_somebody_signs() {
     let mut repo = sound();
     repo.delegated("targets/releases", &[""], &[("1.4", "first")]);
