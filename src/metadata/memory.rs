@@ -114,6 +114,15 @@ pub enum MemoryError {
         /// The repository.
         repository: String,
     },
+    /// There is no place for another repository.
+    #[error(
+        "{most} repositories are remembered, and no other is verified; remember them in a state \
+         folder (--state-dir)"
+    )]
+    Full {
+        /// How many there may be.
+        most: u64,
+    },
     /// The folder does not answer.
     #[error("the state folder has not answered for {} s", TIMEOUT.as_secs())]
     Hangs,

@@ -17,7 +17,9 @@ use crate::api::bounds::CHECKPOINT_ROLES;
 use crate::files;
 use crate::metadata::tuf::reads::Reads;
 
-/// Repositories whose versions are remembered in the process.
+/// Repositories whose versions are remembered in the process. Beyond it, what has a file is read
+/// from there again, and where there are no files no other is verified: what was forgotten could be
+/// rolled back.
 const REMEMBERED: u64 = 100_000;
 
 /// Most bytes of a file: all roles that there may be, with the longest names that theirs and their
@@ -42,6 +44,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) struct Local {
     known: Cache<String, Known>,
     folder: Option<PathBuf>,
+    most: u64,
 }
 
 /// What this process knows of a place.
@@ -87,13 +90,19 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 impl Local {
     pub(super) fn in_process() -> Self {
-        Self { known: Cache::new(REMEMBERED), folder: None }
+        Self::remembering(REMEMBERED)
+    }
+
+    /// So many at most.
+    pub(super) fn remembering(most: u64) -> Self {
+        Self { known: Cache::builder().build(), folder: None, most }
     }
 
     pub(super) fn in_folder(folder: &Path) -> Result<Self, MemoryError> {
         fs::create_dir_all(folder).map_err(io_error(folder))?;
         lock(&folder.join(TRIAL))?;
-        Ok(Self { folder: Some(folder.to_owned()), ..Self::in_process() })
+        let known = Cache::new(REMEMBERED);
+        Ok(Self { known, folder: Some(folder.to_owned()), most: REMEMBERED })
     }
 
     /// Blocks.
@@ -139,6 +148,11 @@ impl Local {
         })
     }
 
+    fn is_full(&self) -> bool {
+        self.known.run_pending_tasks();
+        self.known.entry_count() >= self.most
+    }
+
     /// Changes what is known of a place, one at a time. Gives the path of its file, too.
     pub(super) fn change<T>(
         &self,
@@ -153,7 +167,14 @@ impl Local {
             let mut known = entry.map(moka::Entry::into_value).unwrap_or_default();
             done = Some(change(&mut known, path.as_deref()));
             // A name that nothing was verified of takes no place from those that matter.
-            if is_new && known.floors == Remembered::default() { Op::Nop } else { Op::Put(known) }
+            if is_new && known.floors == Remembered::default() {
+                return Op::Nop;
+            }
+            if is_new && path.is_none() && self.is_full() {
+                done = Some(Err(MemoryError::Full { most: self.most }));
+                return Op::Nop;
+            }
+            Op::Put(known)
         });
         done.unwrap_or_else(|| Err(MemoryError::Ended("nothing was computed".to_owned())))
     }

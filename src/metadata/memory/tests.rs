@@ -235,6 +235,20 @@ async fn t9_a_state_folder_that_hangs_is_waited_for_no_longer_than_the_bound() {
 }
 
 #[test]
+fn o8_t8_no_repository_is_forgotten_for_another() {
+    let store = Local::remembering(3);
+    for number in 0..10 {
+        let raised = raise(&store, &place(&format!("registry.example.com/{number}")), &memory(5));
+        assert_eq!(raised.is_ok(), number < 3, "{number}: {raised:?}");
+    }
+    let known = place("registry.example.com/0");
+    assert_eq!(raise(&store, &known, &memory(4)).expect("known"), memory(5));
+    assert_eq!(raise(&store, &known, &memory(6)).expect("known"), memory(6));
+    let unknown = place("registry.example.com/9");
+    assert_eq!(store.load(&unknown).expect("nothing"), Remembered::default());
+}
+
+#[test]
 fn roles_are_bounded_and_those_of_before_hold() {
     let folder = tempfile::tempdir().expect("a folder");
     for store in [Local::in_process(), Local::in_folder(folder.path()).expect("a folder")] {

@@ -76,6 +76,20 @@ fn t5_an_expired_file_is_refused_by_its_role() {
 }
 
 #[test]
+fn t5_targets_that_expired_since_end_the_update_though_they_did_not_change() {
+    let mut repo = Repo::signing(&[("1.4", "new")]);
+    repo.set("targets", "expires", json!("2030-01-01T13:00:00Z"));
+    let files = repo.seal();
+    let earlier = files.run(tags("1.4"), &Memory::default()).repository.unwrap();
+    let later = |time: &str| {
+        let update = Update::new(&files.initial(), Memory::default(), time.parse().unwrap());
+        files.drive(update.after(&earlier), tags("1.4")).repository.map(drop)
+    };
+    later("2030-01-01T12:59:59Z").unwrap();
+    assert_eq!(later("2030-01-01T13:00:00Z").unwrap_err().code(), "Expired");
+}
+
+#[test]
 fn t5_t17_expiries_are_checked_at_every_lookup() {
     let mut repo = sound();
     repo.set("releases", "expires", json!("2030-01-03T00:00:00Z"));

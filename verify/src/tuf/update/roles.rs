@@ -157,7 +157,9 @@ impl Update {
         {
             return self.settle(&need, State::Bad(denial.into()));
         }
-        if let Some(old) = self.reusable(&need.role, &need.parent, &need.keys) {
+        // As if it was read now: without `targets` there is no repository.
+        let serves = |old: &Arc<Role>| need.parent != ROOT || self.now < old.header.expires;
+        if let Some(old) = self.reusable(&need.role, &need.parent, &need.keys).filter(serves) {
             return self.settle(&need, State::Good(old));
         }
         if let Some(kept) = self.kept.get(&need.role).cloned()
