@@ -51,8 +51,9 @@ pub struct Keys {
     pub threshold: u64,
 }
 
-/// The newest verified version of a role.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The newest verified version of a role. Of floors of signers the greater one counts: by its
+/// version, and then by its keys, so that all who merge two come to the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Floor {
     /// The version; 0 where none was verified under these keys yet.
@@ -118,8 +119,7 @@ impl Memory {
         for role in self.roles.keys().chain(other.roles.keys()) {
             let floor = match (self.roles.get(role), other.roles.get(role)) {
                 (Some(own), Some(others)) if own.is_of_signers() && others.is_of_signers() => {
-                    let (own, others) = (left(role, own), left(role, others));
-                    if own.version < others.version { others } else { own }
+                    left(role, own).max(left(role, others))
                 }
                 (Some(_), Some(others)) if self.age(&other, role).is_lt() => others.clone(),
                 (Some(one), _) | (None, Some(one)) => left(role, one),
@@ -153,7 +153,11 @@ impl Memory {
             return true;
         }
         let merged = self.clone().merged(newest.clone());
-        let passed = |(role, floor): (&String, &Floor)| merged.roles.get(role) != Some(floor);
+        let passed = |(role, floor): (&String, &Floor)| match merged.roles.get(role) {
+            // Who signed one version says nothing of what is newer.
+            Some(merged) if floor.is_of_signers() => merged.version != floor.version,
+            merged => merged != Some(floor),
+        };
         self.age_of_root(newest).is_lt() || self.roles.iter().any(passed)
     }
 
@@ -282,6 +286,14 @@ mod tests {
         // Too few of those that signed are left.
         let (bad, recovered) = (signed(1, ("ab", 2), 9, "ab"), signed(2, ("bc", 2), 5, "bc"));
         assert_eq!(both(&bad, &recovered), recovered);
+    }
+
+    #[test]
+    fn one_version_of_different_signers_is_one_floor_for_all_and_nothing_newer() {
+        let (one, other) = (signed(1, ("ab", 1), 9, "a"), signed(1, ("ab", 1), 9, "b"));
+        assert_eq!(both(&one, &other), other);
+        assert!(!one.is_superseded_by(&other) && !other.is_superseded_by(&one));
+        assert!(one.is_superseded_by(&signed(1, ("ab", 1), 10, "b")));
     }
 
     #[test]
