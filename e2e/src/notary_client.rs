@@ -69,12 +69,6 @@ impl NotaryClient {
         self.run(&["init", "-p", gun]).map(drop)
     }
 
-    /// Starts a repository with a root key of one's own: an unencrypted PEM file.
-    pub fn init_with_root_key(&self, gun: &str, key: &Path) -> Outcome<()> {
-        let key = key.display().to_string();
-        self.run(&["init", "-p", "--rootkey", &key, gun]).map(drop)
-    }
-
     /// Signs a tag for a digest (`sha256:...`) and a manifest size in bytes, and publishes it.
     pub fn sign(&self, gun: &str, tag: &str, digest: &str, size: u64) -> Outcome<()> {
         self.sign_in(gun, tag, digest, size, &[])

@@ -112,8 +112,9 @@ pub struct TufSource {
     #[serde(rename = "metadataURLs")]
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 1024)))]
     pub metadata_urls: Vec<String>,
-    /// The initial root.json: whoever may write it says who is trusted. Another one is another
-    /// beginning, and what was remembered under the former does not count for it.
+    /// The initial root.json: whoever may write it says who is trusted. What was remembered holds
+    /// for another one as well: a root of another chain is refused until its TrustCheckpoint is
+    /// deleted.
     pub root_ref: RootRef,
     /// How many delegated roles the lookup of one image visits at most; without it, 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]

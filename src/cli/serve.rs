@@ -27,11 +27,11 @@ use crate::config::ReviewArgs;
 use crate::http;
 use crate::metadata::MemoryStore;
 use crate::review::Reviewer;
-use crate::server::{Readiness, ServeConfig, Server};
+use crate::server::{Readiness, ServeConfig, ServeError, Server};
 use crate::snapshot::Snapshot;
 use crate::telemetry::{self, DecisionLog, Format, Lines, Metrics, Traces};
 use crate::watch::Watch;
-use keeping::KeepingArgs;
+use keeping::{KeepingArgs, Running};
 
 /// How long the last lines of the log may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -121,13 +121,7 @@ pub(super) async fn run(args: Args) -> Exit {
 async fn serve(args: Args, lines: &Lines, traces: Option<&Traces>) -> Result<(), Vec<String>> {
     telemetry::init_with(args.log_format, &args.log, lines, traces).map_err(one)?;
     raise_file_limit();
-    let mut registry = Registry::with_prefix("countersign");
-    let metrics = Metrics::register(&mut registry);
-    Metrics::watch_lines(&mut registry, lines);
-    if let Some(traces) = traces {
-        traces.register(&mut registry);
-    }
-
+    let (mut registry, metrics) = measured(lines, traces);
     let namespace = args.cluster.system_namespace.as_deref().filter(|_| args.cluster.kubernetes);
     let keeping = args.keeping.clone().checked(namespace)?;
     let kinds = Kinds::new(&args.custom_kind).map_err(one)?;
@@ -175,9 +169,32 @@ async fn serve(args: Args, lines: &Lines, traces: Option<&Traces>) -> Result<(),
     http::read_system_certificates();
     let shutdown = self::shutdown().map_err(one)?;
     let kept = keeping.start(self::shutdown().map_err(one)?);
+    let serving = server.run(router, readiness, Arc::new(registry), shutdown);
+    let served = until_one_ends(serving, following, &kept).await;
+    kept.end().await;
+    served
+}
+
+/// What is measured of every replica.
+fn measured(lines: &Lines, traces: Option<&Traces>) -> (Registry, Metrics) {
+    let mut registry = Registry::with_prefix("countersign");
+    let metrics = Metrics::register(&mut registry);
+    Metrics::watch_lines(&mut registry, lines);
+    if let Some(traces) = traces {
+        traces.register(&mut registry);
+    }
+    (registry, metrics)
+}
+
+/// Serves until it was asked to stop, or what has to go on for ever has ended.
+async fn until_one_ends(
+    serving: impl Future<Output = Result<(), ServeError>>,
+    following: BoxFuture<'static, ()>,
+    kept: &Running,
+) -> Result<(), Vec<String>> {
     let mut following = tokio::spawn(following);
-    let served = tokio::select! {
-        served = server.run(router, readiness, Arc::new(registry), shutdown) => {
+    tokio::select! {
+        served = serving => {
             following.abort();
             served.map_err(one)
         }
@@ -190,9 +207,7 @@ async fn serve(args: Args, lines: &Lines, traces: Option<&Traces>) -> Result<(),
             following.abort();
             Err(vec!["what is kept in the cluster is kept no more, which is a bug".to_owned()])
         }
-    };
-    kept.end().await;
-    served
+    }
 }
 
 /// Where policies come from.

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::events::{Events, Refusal};
-use crate::metadata::{Expiry, OfSource};
+use crate::metadata::{Expiry, OfSource, WHOLE};
 
 /// The condition's type. It is none that kstatus knows: a source whose metadata is about to expire
 /// is in force.
@@ -107,6 +107,7 @@ fn and(reason: &str, others: usize) -> String {
     format!("; {repositories} a role that {when}")
 }
 
+/// A TUF source has one repository, which its name says.
 fn message(reason: &str, Expiry { at, repository, role }: &Expiry) -> String {
     let (verb, then) = match reason {
         "Expired" => ("expired", "images that need it are not admitted before it is signed anew"),
@@ -114,7 +115,11 @@ fn message(reason: &str, Expiry { at, repository, role }: &Expiry) -> String {
     };
     // Whole seconds, as metadata has them.
     let at = Timestamp::from_second(at.as_second()).unwrap_or(*at);
-    format!("{role} of {repository} {verb} at {at}: {then}")
+    let whose = match &**repository {
+        WHOLE => String::new(),
+        repository => format!(" of {repository}"),
+    };
+    format!("{role}{whose} {verb} at {at}: {then}")
 }
 
 /// Tells by events what is about to expire, each thing once a threshold. How many others do is not in

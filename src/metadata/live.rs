@@ -12,7 +12,7 @@ use super::Repository;
 use crate::api::{Source, SourceKind};
 
 /// The repository of a TUF source: there is one, for all images.
-const WHOLE: &str = "*";
+pub(crate) const WHOLE: &str = "*";
 
 /// A repository in a source, and what is needed of it.
 #[derive(Debug, Clone)]

@@ -37,6 +37,7 @@ use crate::telemetry::{Asker, Cached, Measures, computing};
 
 pub use figures::{Expiry, OfSource, RoleKind};
 use gate::Gate;
+pub(crate) use live::WHOLE;
 use live::{Key, SetKey};
 pub use live::{Live, Want};
 pub use memory::{MemoryError, MemoryStore};

@@ -83,3 +83,31 @@ async fn k14_a_source_whose_objects_could_not_be_read_is_not_asked() {
     );
     assert!(listener.accept().is_err(), "without its credentials it is not contacted");
 }
+
+#[test]
+fn o8_the_answers_that_are_given_again_are_bounded_in_bytes() {
+    let answers = answers();
+    let most = ANSWERS_BYTES / u64::from(REFUSAL_BYTES);
+    for number in 0..2 * most {
+        let answer = Err(unavailable(&live(), &"it is away").into());
+        answers.insert(([0; 32], number.to_string()), (Instant::now(), answer));
+    }
+    answers.run_pending_tasks();
+    let kept = answers.entry_count();
+    assert!(0 < kept && kept <= most, "{kept}");
+}
+
+#[test]
+fn o8_the_sources_to_which_connections_are_kept_are_bounded() {
+    let repositories = Repositories::new(MemoryStore::in_process(), Arc::new(Clock::system()));
+    let (servers, live) = (&repositories.shared.servers, live());
+    let connected = Servers::of(&live.source, repositories.measures()).expect("connected");
+    for number in 0..2 * SERVERS {
+        let mut fingerprint = [0; 32];
+        fingerprint[..8].copy_from_slice(&number.to_be_bytes());
+        servers.insert(fingerprint, connected.clone());
+    }
+    servers.run_pending_tasks();
+    let kept = servers.entry_count();
+    assert!(0 < kept && kept <= SERVERS, "{kept}");
+}

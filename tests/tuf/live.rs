@@ -45,6 +45,19 @@ async fn a_warm_review_asks_for_nothing_and_an_unknown_tag_only_once() {
 }
 
 #[tokio::test]
+async fn what_people_sign_is_forecast_of_the_one_repository_of_a_source() {
+    let mut repo = signing();
+    repo.set("targets", "expires", json!("2030-01-02T00:00:00Z"));
+    let files = repo.seal();
+    let server = Server::with(&files).await;
+    let world = World::new(vec![server.url()], &files, MINUTE);
+    assert_eq!(world.code("1.4", "new").await, "ok");
+    let next = world.repositories.by_source()["tuf"].next.clone().expect("targets expire");
+    assert_eq!((&*next.role, &*next.repository), ("targets", "*"));
+    assert_eq!(next.at.to_string(), "2030-01-02T00:00:00Z");
+}
+
+#[tokio::test]
 async fn of_bins_a_review_loads_its_own_and_the_set_keeps_what_it_has() {
     let (one, other) = two_tags();
     let files = bins(&[(one, "new"), (other, "old")]).seal();

@@ -114,10 +114,8 @@ pub struct Delegation {
     pub keys: Keys,
     /// Whether no later role is asked for a name that is in its paths.
     pub terminating: bool,
-    /// Globs; ignored where there are `prefixes`.
+    /// Globs.
     pub paths: Vec<String>,
-    /// Hex digits that the sha256 of a name begins with.
-    pub prefixes: Vec<String>,
 }
 
 impl Delegation {
@@ -128,14 +126,7 @@ impl Delegation {
             keys: Keys::one(Scheme::Ed25519),
             terminating: false,
             paths: paths.iter().map(ToString::to_string).collect(),
-            prefixes: Vec::new(),
         }
-    }
-
-    /// Delegates by hash prefixes to one ed25519 key, not terminating.
-    pub fn by_prefixes(name: &str, prefixes: &[&str]) -> Self {
-        let prefixes = prefixes.iter().map(ToString::to_string).collect();
-        Self { prefixes, ..Self::by_paths(name, &[]) }
     }
 
     /// The same, for these keys.
@@ -151,16 +142,10 @@ impl Delegation {
     }
 
     pub(super) fn edit(&self, parent: &str, expires: u64) -> Value {
-        let mut edit = self.keys.onto(json!({
-            "op": "delegate", "parent": parent, "name": self.name,
+        self.keys.onto(json!({
+            "op": "delegate", "parent": parent, "name": self.name, "paths": self.paths,
             "terminating": self.terminating, "expires": expires,
-        }));
-        if self.prefixes.is_empty() {
-            edit["paths"] = json!(self.paths);
-        } else {
-            edit["prefixes"] = json!(self.prefixes);
-        }
-        edit
+        }))
     }
 }
 

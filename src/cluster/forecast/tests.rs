@@ -44,6 +44,15 @@ fn how_soon_is_the_reason_and_the_message_holds_no_time_that_runs() {
 }
 
 #[test]
+fn of_a_tuf_source_the_role_is_told_and_no_repository() {
+    let targets = Expiry { at: at(NOW), repository: WHOLE.to_owned(), role: "targets".to_owned() };
+    let source =
+        OfSource { in_use: 1, ends: vec![targets.at], next: Some(targets), ..OfSource::default() };
+    let message = Forecast::of(&source, at(NOW)).words().2;
+    assert!(message.starts_with("targets expired at 2030-01-01T00:00:00Z: "), "{message}");
+}
+
+#[test]
 fn a_condition_tells_how_many_others_end_as_soon() {
     let soon = [
         ("targets", "2030-01-08T00:00:00Z"),

@@ -148,3 +148,21 @@ fn why(error: &kube::Error) -> String {
 fn lasts<T>(told: &Told<T>) -> Duration {
     if matches!(told, Ok(Some(_))) { REMEMBERED } else { REFUSED }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o8_what_is_remembered_of_a_kind_is_bounded_in_bytes() {
+        const OBJECT: u32 = 256 << 10;
+        let reads = Reads::new("Secret", Places::new(1));
+        for number in 0..100 {
+            let key = Key::new("payments", &number.to_string());
+            reads.kept.insert(key, (Ok(Some(Arc::new(()))), OBJECT));
+        }
+        reads.kept.run_pending_tasks();
+        let kept = reads.kept.entry_count();
+        assert!(0 < kept && kept <= BYTES / u64::from(OBJECT), "{kept}");
+    }
+}

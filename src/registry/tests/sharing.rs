@@ -1,6 +1,6 @@
 //! One request for many, and what is remembered.
 
-use super::super::EndpointKey;
+use super::super::{ENDPOINTS, EndpointKey};
 use super::*;
 
 const SHORT: Duration = Duration::from_millis(500);
@@ -78,6 +78,24 @@ async fn o2_a_refusal_is_forgotten_sooner() {
     registry.resolve_with(&resolver).await.expect("pushed, then retried");
 }
 
+/// The two seconds of docs/policies.md, "Sign, then retry".
+#[tokio::test]
+async fn o2_unless_configured_otherwise_a_refusal_is_remembered_for_two_seconds() {
+    let registry = Scripted::new(|number, _| match number {
+        0 | 1 => reply(404, &[], ""),
+        _ => honest(),
+    })
+    .await;
+    let resolver = Registry::new(registry.config());
+    registry.resolve_with(&resolver).await.expect_err("not pushed yet");
+    let refused = Instant::now();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    registry.resolve_with(&resolver).await.expect_err("remembered");
+    assert_eq!(registry.log.len(), 2);
+    tokio::time::sleep_until(refused + Duration::from_millis(2100)).await;
+    registry.resolve_with(&resolver).await.expect("pushed, then retried");
+}
+
 #[tokio::test]
 async fn r1_tags_of_one_repository_are_told_apart() {
     let registry = Scripted::new(|_, seen| {
@@ -93,6 +111,24 @@ async fn r1_tags_of_one_repository_are_told_apart() {
         let resolved = resolver.resolve(&image, NAMESPACE, None, &registry.allowed(), soon()).await;
         assert_eq!(resolved.expect("resolved").digest, Digest::sha256(tag.as_bytes()));
     }
+}
+
+#[test]
+fn o8_the_registries_to_which_connections_are_kept_are_bounded() {
+    let registry = Registry::new(RegistryConfig::default());
+    let key = |number: u64| EndpointKey {
+        registry: format!("r{number}.example.com"),
+        credentials: None,
+        ca_pem: None,
+    };
+    let endpoint = registry.inner.connect(&key(0)).expect("endpoint");
+    let endpoints = &registry.inner.endpoints;
+    for number in 0..2 * ENDPOINTS {
+        endpoints.insert(key(number), endpoint.clone());
+    }
+    endpoints.run_pending_tasks();
+    let kept = endpoints.entry_count();
+    assert!(0 < kept && kept <= ENDPOINTS, "{kept}");
 }
 
 #[test]
