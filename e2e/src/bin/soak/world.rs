@@ -43,7 +43,7 @@ pub(crate) struct World {
     notary_front: Mutex<Front>,
     registry_front: Mutex<Front>,
     pub(crate) tuf: Tuf,
-    many: Many,
+    pub(crate) many: Many,
     pub(crate) slow: Slow,
     pub(crate) signer: NotaryClient,
     /// Signed as 1, and stays so.
