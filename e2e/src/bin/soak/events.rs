@@ -34,10 +34,11 @@ const FAULT: Duration = Duration::from_secs(3);
 const WELL: Duration = Duration::from_secs(20);
 
 /// How servers fail, in turn.
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 13] = [
     Fault::Answers(Mode::Down),
     Fault::Closed,
     Fault::OtherName,
+    Fault::OtherAuthority,
     Fault::Mute,
     Fault::Answers(Mode::Busy(1)),
     Fault::Answers(Mode::Busy(600)),

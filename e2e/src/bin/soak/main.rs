@@ -3,7 +3,8 @@
 //! without a pause, while tags are signed and revoked, keys rotated, policies edited, certificates
 //! replaced, checkpoints deleted and set back, servers go back or fail for seconds, the API server
 //! restarts, more is asked for at once than there are places for, and one of the replicas is killed.
-//! Ends with 1 on a wrong verdict, on a panic, and where what a replica takes of the machine grows.
+//! Ends with 1 on a wrong verdict, on a panic, where a refresh that finds nothing new is missing or
+//! writes, and where what a replica takes of the machine grows.
 //!
 //! `SOAK_SECONDS` says for how long: 3600 unless it is set.
 
@@ -12,6 +13,7 @@ mod checkpoints;
 mod events;
 mod load;
 mod many;
+mod refreshes;
 mod replicas;
 mod tally;
 mod trouble;
@@ -64,6 +66,7 @@ fn soak() -> Outcome<bool> {
             working.push(scope.spawn(move || load::run(kind, world, tally, over)));
         }
         working.push(scope.spawn(|| events::run(&world, &tally, &over)));
+        working.push(scope.spawn(|| refreshes::run(&world, &tally, &over)));
         let watch = Watch::over(&world, &tally, length, || {
             working.iter().any(thread::ScopedJoinHandle::is_finished)
         });

@@ -1,6 +1,7 @@
 //! What may keep evidence from being had, for how long, and what that looks like.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,6 +61,8 @@ pub(crate) enum Fault {
     OtherName,
     /// It shows one that has expired.
     Expired,
+    /// It shows one of another authority.
+    OtherAuthority,
 }
 
 impl Fault {
@@ -74,15 +77,19 @@ pub(crate) struct Troubles {
     seen: Mutex<BTreeMap<Trouble, Option<Instant>>>,
     other_name: Identity,
     expired: Identity,
+    other_authority: Identity,
 }
 
 impl Troubles {
-    /// With the certificates that a server shows by [`Fault`].
-    pub(crate) fn new(authority: &Authority) -> Outcome<Self> {
+    /// With the certificates that a server shows by [`Fault`]; another authority's files are in
+    /// `folder`.
+    pub(crate) fn new(authority: &Authority, folder: &Path) -> Outcome<Self> {
+        let other = Authority::new(folder)?;
         Ok(Self {
             seen: Mutex::default(),
             other_name: authority.server_only("other-name", &["other.example.com"])?,
             expired: authority.expired_server("expired", &["localhost"])?,
+            other_authority: other.server_only("other-authority", &["localhost"])?,
         })
     }
 
@@ -101,6 +108,7 @@ impl Troubles {
             Fault::Mute => front.mute()?,
             Fault::OtherName => front.show(&self.other_name)?,
             Fault::Expired => front.show(&self.expired)?,
+            Fault::OtherAuthority => front.show(&self.other_authority)?,
         }
         thread::sleep(time);
         match fault {

@@ -43,7 +43,7 @@ pub(crate) struct World {
     notary_front: Mutex<Front>,
     registry_front: Mutex<Front>,
     pub(crate) tuf: Tuf,
-    many: Many,
+    pub(crate) many: Many,
     pub(crate) slow: Slow,
     pub(crate) signer: NotaryClient,
     /// Signed as 1, and stays so.
@@ -96,7 +96,7 @@ impl World {
         // A line for each review would fill disks.
         config.more.push("--log=warn".to_owned());
         let world = Self {
-            troubles: Troubles::new(&authority)?,
+            troubles: Troubles::new(&authority, &path.join("other-authority"))?,
             host,
             notary_front: Mutex::new(notary_front),
             registry_front: Mutex::new(registry_front),
