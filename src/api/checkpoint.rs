@@ -89,7 +89,7 @@ pub struct CheckpointSigners {
 pub struct CheckpointKeys {
     /// As sha256:..., with commas between them.
     #[schemars(extend(
-        "pattern" = "^sha256:[0-9a-f]{64}(,sha256:[0-9a-f]{64})*$",
+        "pattern" = "^(sha256:[0-9a-f]{64}(,sha256:[0-9a-f]{64})*)?$",
         "maxLength" = 73728
     ))]
     pub keys: String,

@@ -124,6 +124,7 @@ impl<'a> Fetch<'a> {
         let span = tracing::info_span!(target: SPANS, "verify", files = files.len());
         let verified = self.verify(&mut update, files).instrument(span).await;
         *memory = update.memory().clone();
+        self.at.verified(memory);
         let Some(files) = verified? else { return Ok(None) };
         Ok(Some(new(update.finish()?, files)))
     }

@@ -40,8 +40,10 @@ impl At<'_> {
     /// The same where so much is remembered. Where others have verified more since, what the set
     /// rests on does not count any more; where it was forgotten, the set must not bring it back.
     fn on_top_of(self, remembered: &Memory) -> Self {
-        let is_forgotten =
-            |set: &Set| remembered.clone().merged(set.repository.memory().clone()) != *remembered;
+        let is_forgotten = |set: &Set| {
+            let own = set.repository.memory();
+            own.is_forked_from(remembered) || remembered.clone().merged(own.clone()) != *remembered
+        };
         let set = self.set.filter(|set| !is_forgotten(set));
         let is_newest = |set: &Set| !set.repository.superseded_by(remembered);
         Self { set, within: self.within && set.is_some_and(is_newest), ..self }

@@ -51,9 +51,8 @@ pub struct Keys {
     pub threshold: u64,
 }
 
-/// The newest verified version of a role. Of floors of signers the greater one counts: by its
-/// version, and then by its keys, so that all who merge two come to the same.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// The newest verified version of a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Floor {
     /// The version; 0 where none was verified under these keys yet.
@@ -68,6 +67,20 @@ impl Floor {
     /// the keys that the role has.
     fn is_of_signers(&self) -> bool {
         self.keys.starts_with("sha256:")
+    }
+
+    /// The higher of two floors of signers. Of one version all who signed it count, so that it
+    /// holds while any of them are enough.
+    fn or_higher(self, other: Self) -> Self {
+        match self.version.cmp(&other.version) {
+            Ordering::Less => other,
+            Ordering::Greater => self,
+            Ordering::Equal => {
+                let mut keys = listed(&self.keys);
+                keys.extend(listed(&other.keys));
+                Self { version: self.version, keys: joined(keys, SIGNATURES) }
+            }
+        }
     }
 }
 
@@ -89,16 +102,25 @@ impl RootFloor {
 
 impl Keys {
     fn left_of(&self, floor: Floor) -> Floor {
-        let now: BTreeSet<&str> = self.keys.split(',').collect();
-        let left = floor.keys.split(',').filter(|key| now.contains(key)).count();
-        if left as u64 >= self.threshold {
+        let now = listed(&self.keys);
+        let left = listed(&floor.keys).intersection(&now).count();
+        // Where too few keys can be used, nobody can sign, and the next root decides.
+        if left as u64 >= self.threshold || (now.len() as u64) < self.threshold {
             return floor;
         }
-        // As many as may have signed one file.
-        let threshold = usize::try_from(self.threshold).unwrap_or(SIGNATURES).min(SIGNATURES);
-        let keys: Vec<&str> = now.into_iter().take(threshold).collect();
-        Floor { version: 0, keys: keys.join(",") }
+        let threshold = usize::try_from(self.threshold).unwrap_or(SIGNATURES);
+        Floor { version: 0, keys: joined(now, threshold) }
     }
+}
+
+fn listed(keys: &str) -> BTreeSet<&str> {
+    keys.split(',').filter(|key| !key.is_empty()).collect()
+}
+
+/// So many of them, and no more than may sign one file.
+fn joined(keys: BTreeSet<&str>, most: usize) -> String {
+    let keys: Vec<&str> = keys.into_iter().take(most.min(SIGNATURES)).collect();
+    keys.join(",")
 }
 
 impl Memory {
@@ -107,8 +129,13 @@ impl Memory {
     /// signers the higher counts, of those that the newer root leaves.
     #[must_use]
     pub fn merged(self, other: Self) -> Self {
+        let lacks_signers =
+            |memory: &Self| memory.root.as_ref().is_some_and(|root| root.signers.is_none());
         let root = match self.age_of_root(&other) {
             Ordering::Less => other.root.clone(),
+            Ordering::Equal if lacks_signers(&self) && !self.is_forked_from(&other) => {
+                other.root.clone()
+            }
             Ordering::Equal | Ordering::Greater => self.root.clone(),
         };
         let left = |role: &str, floor: &Floor| match &root {
@@ -119,7 +146,7 @@ impl Memory {
         for role in self.roles.keys().chain(other.roles.keys()) {
             let floor = match (self.roles.get(role), other.roles.get(role)) {
                 (Some(own), Some(others)) if own.is_of_signers() && others.is_of_signers() => {
-                    left(role, own).max(left(role, others))
+                    left(role, own).or_higher(left(role, others))
                 }
                 (Some(_), Some(others)) if self.age(&other, role).is_lt() => others.clone(),
                 (Some(one), _) | (None, Some(one)) => left(role, one),
@@ -141,15 +168,18 @@ impl Memory {
         }
     }
 
+    /// Whether another root of the same version was seen: nothing leads from one to the other.
+    #[must_use]
+    pub fn is_forked_from(&self, other: &Self) -> bool {
+        let roots = self.root.as_ref().zip(other.root.as_ref());
+        roots.is_some_and(|(own, other)| own.version == other.version && own.sha256 != other.sha256)
+    }
+
     /// Whether `newest` has anything newer than what this remembers, or another root of the same
     /// version: what was verified then must not answer any more. What is older, or was forgotten,
     /// says nothing.
     pub(crate) fn is_superseded_by(&self, newest: &Self) -> bool {
-        let forked = |own: &RootFloor, other: &RootFloor| {
-            own.version == other.version && own.sha256 != other.sha256
-        };
-        let roots = self.root.as_ref().zip(newest.root.as_ref());
-        if roots.is_some_and(|(own, other)| forked(own, other)) {
+        if self.is_forked_from(newest) {
             return true;
         }
         let merged = self.clone().merged(newest.clone());
@@ -291,7 +321,12 @@ mod tests {
     #[test]
     fn one_version_of_different_signers_is_one_floor_for_all_and_nothing_newer() {
         let (one, other) = (signed(1, ("ab", 1), 9, "a"), signed(1, ("ab", 1), 9, "b"));
-        assert_eq!(both(&one, &other), other);
+        let all = signed(1, ("ab", 1), 9, "ab");
+        assert_eq!(both(&one, &other), all);
+        assert_eq!(both(&all, &one), all);
+        // Who still may sign has signed it.
+        let rotated = signed(2, ("b", 1), 5, "b");
+        assert_eq!(both(&all, &rotated), signed(2, ("b", 1), 9, "ab"));
         assert!(!one.is_superseded_by(&other) && !other.is_superseded_by(&one));
         assert!(one.is_superseded_by(&signed(1, ("ab", 1), 10, "b")));
     }
@@ -303,11 +338,30 @@ mod tests {
     }
 
     #[test]
+    fn t8_a_root_by_which_nobody_can_sign_lowers_nothing() {
+        let floor = signed(1, ("a", 1), 9, "a");
+        for may in [("", 1), ("a", 2), ("b", 2)] {
+            let root = Memory { roles: BTreeMap::new(), ..signed(2, may, 0, "") };
+            assert_eq!(both(&floor, &root), signed(2, may, 9, "a"), "{may:?}");
+        }
+        let next = Memory { roles: BTreeMap::new(), ..signed(3, ("b", 1), 0, "") };
+        assert_eq!(both(&floor, &next), signed(3, ("b", 1), 0, "b"));
+    }
+
+    #[test]
+    fn t21_one_root_has_its_signers_whoever_told_them() {
+        let whole = signed(1, ("a", 1), 9, "a");
+        let mut without = whole.clone();
+        without.root.as_mut().expect("a root").signers = None;
+        assert_eq!(both(&whole, &without), whole);
+    }
+
+    #[test]
     fn t4_what_is_left_of_many_keys_fits_where_floors_are_kept() {
         let may: String = ('A'..='z').chain('\u{e0}'..='\u{ff}').collect();
         assert!(may.chars().count() > SIGNATURES);
         let bad = signed(1, ("!", 1), 9, "!");
-        let root = signed(2, (&may, u64::MAX), 0, "A");
+        let root = signed(2, (&may, SIGNATURES as u64 + 1), 0, "A");
         let floor = &both(&bad, &root).roles["timestamp"];
         assert_eq!((floor.version, floor.keys.split(',').count()), (0, SIGNATURES));
     }

@@ -241,7 +241,9 @@ impl Known {
             self.floors.keep_to(before);
             return Err(MemoryError::Roles { repository: place.repository.clone() });
         }
-        Ok(self.stored.as_ref().is_some_and(|stored| stored.memory == self.floors.memory))
+        let nothing = Memory::default();
+        let stored = self.stored.as_ref().map_or(&nothing, |stored| &stored.memory);
+        Ok(*stored == self.floors.memory)
     }
 
     fn write(&mut self, path: &Path, place: &Place) -> Result<(), MemoryError> {

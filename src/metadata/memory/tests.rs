@@ -235,6 +235,16 @@ async fn t9_a_state_folder_that_hangs_is_waited_for_no_longer_than_the_bound() {
 }
 
 #[test]
+fn o8_what_nothing_was_verified_of_leaves_no_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Local::in_folder(folder.path()).expect("a store");
+    let files = || fs::read_dir(folder.path()).expect("a folder").count();
+    let before = files();
+    raise(&store, &place("registry.example.com/made-up"), &Memory::default()).expect("nothing");
+    assert_eq!(files(), before);
+}
+
+#[test]
 fn o8_t8_no_repository_is_forgotten_for_another() {
     let store = Local::remembering(3);
     for number in 0..10 {

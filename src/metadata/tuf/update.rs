@@ -167,6 +167,7 @@ async fn attempt(
     };
     let driven = drive.run(&mut update, &mut taken).await;
     let memory = memory.merged(update.memory().clone());
+    (begin.verified)(&memory);
     let repository = driven.and_then(|()| update.finish()).and_then(|repository| {
         if repository.bytes() > limits::TUF_REPOSITORY_BYTES {
             return Err(too_much().into());
