@@ -6,6 +6,7 @@ mod delay;
 mod echo;
 mod load;
 mod machine;
+mod many;
 mod overload;
 mod report;
 mod repositories;

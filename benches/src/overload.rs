@@ -11,7 +11,7 @@
 //! reviews, which are the same in both rounds. Probes are asked all the while, and have to say that all
 //! is well.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,8 @@ use countersign_e2e::process::wait_until;
 use countersign_e2e::reviews::pod_of;
 use countersign_e2e::{Context, Failure, Outcome};
 
-use crate::load::{Start, Target};
+use crate::load::{Sample, Start, Target};
+use crate::many::{Many, image};
 use crate::report::{Limit, Report, median};
 use crate::world::{World, add_certificates};
 
@@ -68,7 +69,16 @@ const ONE: Crowd = Crowd {
     every: Duration::from_nanos(WAIT.as_nanos() as u64 / PLACES),
 };
 
-/// Connections of either client beside the load: each may have 200 requests at a time.
+/// Cold reviews of other namespaces in a round, and how often one is sent: all within less than
+/// [`WAIT`].
+const COLD: usize = 200;
+const COLD_EVERY: Duration = Duration::from_millis(10);
+const ROUNDS_COLD: usize = 7;
+
+/// What was asked for once is not to be refreshed beside what is cold.
+const REFRESH_AFTER_SECONDS: u32 = 3600;
+
+/// Connections of each client beside the load: each may have 200 requests at a time.
 const CONNECTIONS: usize = 32;
 
 const PATH: &str = "/validate?timeout=10s";
@@ -86,54 +96,76 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     let overload = Overload::start(world)?;
     let mut rounds = Vec::new();
     for round in 0..ROUNDS {
-        rounds.push((overload.over(EVERYBODY, OVER, round)?, overload.peak(EVERYBODY)?));
+        let over = overload.over(EVERYBODY, round, || overload.warm(OVER))?;
+        rounds.push((over, overload.peak(EVERYBODY, || overload.warm(PEAK))?));
     }
-    let pairs = |of_over: fn(&Round) -> f64, of_peak: fn(&Round) -> f64| -> Vec<(f64, f64)> {
+    let pairs = |of_over: fn(&Warm) -> f64, of_peak: fn(&Warm) -> f64| -> Vec<(f64, f64)> {
         rounds.iter().map(|(over, peak)| (of_over(over), of_peak(peak))).collect()
     };
     let name = |what: &str| format!("ten times overloaded: {what}");
-    let all = pairs(Round::answered, Round::answered);
+    let all = pairs(Warm::answered, Warm::answered);
     report.ratio(&name("all answers, refusals too"), "1/s", &all, Limit::AtLeast(0.9));
     // What is refused is the larger a share of the peak, the slower the machine.
-    let admitted = pairs(Round::admitted, Round::admitted);
+    let admitted = pairs(Warm::admitted, Warm::admitted);
     report.ratio(&name("admitted answers"), "1/s", &admitted, Limit::None);
-    let warm = pairs(|over| over.throughput, |peak| peak.throughput);
+    let warm = pairs(Warm::throughput, Warm::throughput);
     report.ratio(&name("warm answers"), "1/s", &warm, Limit::AtLeast(0.9));
     // With fewer beside them the warm ones would have it easier.
     let beside = pairs(|over| over.rate(OVERLOADED), |peak| peak.rate(ADMITTED));
     report.ratio(&name("refusals"), "1/s", &beside, Limit::AtLeast(0.9));
     // At once: half of what is refused has its answer before the last of what is answered.
-    let soon = rounds.iter().map(|(over, _)| (over.refused_micros(), over.p99_micros));
+    let soon = rounds.iter().map(|(over, _)| (over.refused_micros(), over.p99_micros()));
     let soon: Vec<_> = soon.collect();
     report.ratio(&name("median refusal, warm p99"), "us", &soon, Limit::AtMost(1.0));
     let refused = rounds.iter().map(|(over, _)| over.share(OVERLOADED));
     report.value(&name("share refused"), "", median(refused.collect()), Limit::AtLeast(0.9));
-    let mut alone = Vec::new();
-    for round in ROUNDS..ROUNDS + ROUNDS_ALONE {
-        let slow = overload.over(ONE, PEAK, round)?;
-        alone.push((slow.p99_micros, overload.peak(ONE)?.p99_micros));
+    alone(&overload, report)
+}
+
+/// Adds what others have of one namespace that names slow servers.
+fn alone(overload: &Overload, report: &mut Report) -> Outcome<()> {
+    let (mut warm, mut cold) = (Vec::new(), Vec::new());
+    let mut rounds = ROUNDS..;
+    let name = |what: &str| format!("one namespace names slow servers: others' {what} p99");
+    for round in rounds.by_ref().take(ROUNDS_ALONE) {
+        let slow = overload.over(ONE, round, || overload.warm(PEAK))?;
+        let quiet = overload.peak(ONE, || overload.warm(PEAK))?;
+        warm.push((slow.p99_micros(), quiet.p99_micros()));
     }
-    let name = "one namespace names slow servers: others' warm p99";
-    report.ratio(name, "us", &alone, Limit::AtMost(1.5));
+    report.ratio(&name("warm"), "us", &warm, Limit::AtMost(1.5));
+    for round in rounds.take(ROUNDS_COLD) {
+        let slow = overload.over(ONE, round, || overload.cold())?;
+        cold.push((slow.asked, overload.peak(ONE, || overload.cold())?.asked));
+    }
+    report.ratio(&name("cold"), "us", &cold, Limit::None);
     Ok(())
 }
 
-/// What one round found of the warm reviews, and of those beside them.
-struct Round {
-    throughput: f64,
-    p99_micros: f64,
+/// What one round found of what was asked, and of the reviews beside that.
+struct Round<T> {
+    asked: T,
     beside: Answers,
     /// For how long these were sent.
     sent_for: Duration,
 }
 
-impl Round {
-    /// Pods that were let in, a second.
-    fn admitted(&self) -> f64 {
-        self.throughput + self.rate(ADMITTED)
+type Warm = Round<Sample>;
+
+impl Warm {
+    fn throughput(&self) -> f64 {
+        self.asked.throughput()
     }
 
-    /// The same, and those that were refused at once.
+    fn p99_micros(&self) -> f64 {
+        self.asked.quantile(0.99)
+    }
+
+    /// Pods that were let in, a second.
+    fn admitted(&self) -> f64 {
+        self.throughput() + self.rate(ADMITTED)
+    }
+
+    /// The same, and those that were too many.
     fn answered(&self) -> f64 {
         self.admitted() + self.rate(OVERLOADED)
     }
@@ -147,7 +179,7 @@ impl Round {
     }
 
     fn refused_micros(&self) -> f64 {
-        self.beside.within(OVERLOADED, 0.5).as_secs_f64() * 1e6
+        micros(self.beside.within(OVERLOADED, 0.5))
     }
 }
 
@@ -161,8 +193,12 @@ struct Overload {
     /// to be what there is too little of.
     slow_registries: [Front; 2],
     _slow_notary: Front,
+    _many: Many,
+    /// How many repositories of these have been asked for.
+    asked: AtomicUsize,
     filling: Flood,
     beside: Flood,
+    others: Flood,
 }
 
 impl Overload {
@@ -178,7 +214,9 @@ impl Overload {
         for registry in &slow_registries {
             add_certificates(&world.registry, registry.host(), &world.authority)?;
         }
+        let many = Many::start(2 * ROUNDS_COLD * COLD)?;
         let countersign = world.countersign_with("overload", |policies| {
+            many.write(policies, world, REFRESH_AFTER_SECONDS)?;
             write(policies, world, &slow_registries, slow_notary.url())
         })?;
         let at_hand = world.near.by_digest();
@@ -187,27 +225,54 @@ impl Overload {
             flood.connect(PATH, &pod_of("team-0", [at_hand.clone()]))?;
             Outcome::Ok(flood)
         };
-        let (filling, beside) = (flood()?, flood()?);
+        let (filling, beside, others) = (flood()?, flood()?, flood()?);
         Ok(Self {
             warm: world.reviews(&countersign, "/validate", &at_hand)?,
             at_hand,
+            _many: many,
+            asked: AtomicUsize::new(0),
             filling,
             beside,
+            others,
             countersign,
             slow_registries,
             _slow_notary: slow_notary,
         })
     }
 
+    /// So many warm reviews, over so many connections.
+    fn warm(&self, (connections, requests): (usize, usize)) -> Outcome<Sample> {
+        self.warm.ask(connections, requests, Start::Warm)
+    }
+
+    /// The p99 of cold reviews of namespaces that are in no crowd, in microseconds.
+    fn cold(&self) -> Outcome<f64> {
+        let review = |n: usize| {
+            let image = image(self.asked.fetch_add(1, Ordering::Relaxed));
+            pod_of(&format!("other-{}", n % 16), [image])
+        };
+        let answers = self.others.send_every(COLD_EVERY, PATH, (0..COLD).map(review))?;
+        if answers.only(&[ADMITTED]) {
+            Ok(micros(answers.within(ADMITTED, 0.99)))
+        } else {
+            Err(Failure::new(format!("cold reviews beside others: {answers}")))
+        }
+    }
+
     /// Nothing waits.
-    fn peak(&self, crowd: Crowd) -> Outcome<Round> {
+    fn peak<T>(&self, crowd: Crowd, ask: impl FnOnce() -> Outcome<T>) -> Outcome<Round<T>> {
         let idle = || Ok(self.waiting()? == 0.0);
         wait_until("places to be given back", SOON, idle)?;
-        self.round(PEAK, crowd.every, |number| pod(crowd, number, self.at_hand.clone()))
+        self.round(crowd.every, |number| pod(crowd, number, self.at_hand.clone()), ask)
     }
 
     /// As many wait as may of these. They are asked about by tag.
-    fn over(&self, crowd: Crowd, load: (usize, usize), round: usize) -> Outcome<Round> {
+    fn over<T>(
+        &self,
+        crowd: Crowd,
+        round: usize,
+        ask: impl FnOnce() -> Outcome<T>,
+    ) -> Outcome<Round<T>> {
         let tag = |n: usize| {
             let registry = self.slow_registries[n / 2 % 2].host();
             format!("{registry}/round-{round}/app:{n}")
@@ -222,7 +287,7 @@ impl Overload {
                 let image = if n.is_multiple_of(2) { tag(crowd.reviews + n) } else { by_digest(n) };
                 pod(crowd, n, image)
             };
-            let over = self.round(load, crowd.every, cold)?;
+            let over = self.round(crowd.every, cold, ask)?;
             if filling.is_finished() {
                 return Err(Failure::new("the places were given back during a round"));
             }
@@ -231,13 +296,13 @@ impl Overload {
         })
     }
 
-    /// Warm reviews, and beside them these and probes for as long.
-    fn round(
+    /// Asks, and beside that sends these reviews and probes for as long.
+    fn round<T>(
         &self,
-        (connections, requests): (usize, usize),
         every: Duration,
         review: impl Fn(usize) -> String + Sync,
-    ) -> Outcome<Round> {
+        ask: impl FnOnce() -> Outcome<T>,
+    ) -> Outcome<Round<T>> {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             let begun = Instant::now();
@@ -247,13 +312,12 @@ impl Overload {
                 self.beside.send_every(every, PATH, reviews)
             });
             let probes = scope.spawn(|| self.probe(&over));
-            let sample = self.warm.ask(connections, requests, Start::Warm);
+            let asked = ask();
             let sent_for = begun.elapsed();
             over.store(true, Ordering::Relaxed);
-            let (sample, beside) = (sample?, beside.join().ok().context("it panicked")??);
+            let (asked, beside) = (asked?, beside.join().ok().context("it panicked")??);
             probes.join().ok().context("it panicked")??;
-            let (throughput, p99_micros) = (sample.throughput(), sample.quantile(0.99));
-            Ok(Round { throughput, p99_micros, beside, sent_for })
+            Ok(Round { asked, beside, sent_for })
         })
     }
 
@@ -271,6 +335,10 @@ impl Overload {
     fn waiting(&self) -> Outcome<f64> {
         self.countersign.metric("countersign_reviews_in_flight")
     }
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
 }
 
 fn pod(crowd: Crowd, number: usize, image: String) -> String {

@@ -5,16 +5,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use countersign_e2e::builder::digest;
 use countersign_e2e::countersign::{Config, Countersign};
-use countersign_e2e::policies::{Policies, Policy, Source};
-use countersign_e2e::serve::Served;
-use countersign_e2e::signed::Signed;
+use countersign_e2e::policies::Policies;
 use countersign_e2e::{Failure, Outcome, reviews, usage};
-use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::load::{Start, Target};
+use crate::many::{Many, image};
 use crate::report::{Limit, Report, median};
 use crate::world::World;
 
@@ -40,18 +37,13 @@ const LOADED: (usize, usize) = (16, 4_000);
 /// Images of one pod.
 const POD: usize = 50;
 
-/// What is signed.
-const CONTENT: &str = "bench";
-
-const HOST: &str = "registry.example.com";
-
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// Adds memory and throughput.
 pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
-    let notary = Notary::start()?;
-    let one = notary.countersign(world, "one")?;
-    let mut many = notary.countersign(world, "many")?;
+    let repositories = Many::start(REPOSITORIES)?;
+    let one = start(&repositories, world, "one")?;
+    let mut many = start(&repositories, world, "many")?;
     admit(&one, 0..1)?;
     admit(&many, 0..1)?;
     let before = usage::resident(many.process().pid())?;
@@ -89,15 +81,6 @@ pub(crate) fn measure(world: &World, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// The image of the repository of this number.
-fn image(number: usize) -> String {
-    format!("{HOST}/{}@{}", repository(number), digest(CONTENT))
-}
-
-fn repository(number: usize) -> String {
-    format!("team/app-{number}")
-}
-
 /// Has the images of these repositories reviewed, each of which has to be allowed.
 fn admit(countersign: &Countersign, numbers: std::ops::Range<usize>) -> Outcome<()> {
     let numbers: Vec<usize> = numbers.collect();
@@ -114,29 +97,9 @@ fn admit(countersign: &Countersign, numbers: std::ops::Range<usize>) -> Outcome<
     Ok(())
 }
 
-/// A server with the files of a thousand signed repositories, of one root key.
-struct Notary {
-    served: Served,
-    public_key: String,
-}
-
-impl Notary {
-    fn start() -> Outcome<Self> {
-        let until = Timestamp::now() + SignedDuration::from_hours(24);
-        let names = (0..REPOSITORIES).map(|number| format!("{HOST}/{}", repository(number)));
-        let (signed, public_key) = Signed::many(names, CONTENT, until);
-        Ok(Self { served: Served::plain(signed.router())?, public_key })
-    }
-
-    fn countersign(&self, world: &World, name: &str) -> Outcome<Countersign> {
-        let folder = world.folder.join(format!("repositories-{name}"));
-        let policies = Policies::new(&folder.join("policies"))?;
-        let all = format!("{HOST}/**");
-        let source = Source::new("notary", self.served.url(), &world.authority.pem());
-        let mut source = source.pin("bench", &all, &self.public_key);
-        source.refresh_after = REFRESH_AFTER_SECONDS;
-        policies.source(&source)?;
-        policies.write("policy", &Policy::new("all", &all, "notary").yaml())?;
-        Countersign::start(&folder, &world.authority, &Config::new(policies.folder()))
-    }
+fn start(repositories: &Many, world: &World, name: &str) -> Outcome<Countersign> {
+    let folder = world.folder.join(format!("repositories-{name}"));
+    let policies = Policies::new(&folder.join("policies"))?;
+    repositories.write(&policies, world, REFRESH_AFTER_SECONDS)?;
+    Countersign::start(&folder, &world.authority, &Config::new(policies.folder()))
 }
