@@ -50,6 +50,13 @@ impl Rendered {
         documents(&template(arguments)?.success()?.stdout).map(Self)
     }
 
+    /// The same of another release, in this namespace.
+    pub fn of(release: &str, namespace: &str, arguments: &[&str]) -> Outcome<Self> {
+        let namespace = format!("--namespace={namespace}");
+        let rendered = template_as(release, &[&[&*namespace], arguments].concat())?;
+        documents(&rendered.success()?.stdout).map(Self)
+    }
+
     /// The objects of a kind, in their order.
     pub fn all(&self, kind: &str) -> Vec<&Value> {
         self.0.iter().filter(|object| object["kind"] == kind).collect()

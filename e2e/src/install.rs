@@ -8,7 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::api_server::{ApiServer, SERVICE_ACCOUNT};
+use crate::api_server::ApiServer;
+use crate::chart::{RELEASE, Rendered};
 use crate::countersign::{Kubernetes, command};
 use crate::{Context, Outcome};
 
@@ -23,48 +24,48 @@ pub fn definitions(api_server: &ApiServer) -> Outcome<()> {
     api_server.kubectl(&all)?.success().map(drop)
 }
 
-/// Makes the system namespace and grants the rights that reading resources and writing their
-/// status takes, and no others. Gives what Countersign is to be started with.
-pub fn rights(api_server: &ApiServer, stale_after: u32) -> Outcome<Kubernetes> {
-    let subjects = json!([{
-        "kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": SERVICE_ACCOUNT,
-    }]);
-    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
-    let read = ["get", "list", "watch"];
-    let ours = "countersign.dev";
-    let everywhere = json!([
-        rule(ours, &["trustpolicies", "trustsources"], &read),
-        rule(ours, &["trustpolicies/status", "trustsources/status"], &["get", "patch"]),
-        rule(ours, &["trustcheckpoints"], &["get", "list", "watch", "create", "patch"]),
-        rule("", &["namespaces"], &read),
-    ]);
-    let here = json!([
-        rule("", &["configmaps", "secrets"], &read),
-        rule("coordination.k8s.io", &["leases"], &["create", "get", "update"]),
-    ]);
-    let object = |kind: &str, fields: Value| {
-        let mut object = json!({
+/// Makes the namespace and grants the rights that the chart gives this release in it, and no others.
+pub fn grant(api_server: &ApiServer, release: &str, namespace: &str) -> Outcome<()> {
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    api_server.apply(&object)?.success()?;
+    let rendered = Rendered::of(release, namespace, &["--set=unmatched=Deny"])?;
+    for kind in ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"] {
+        let named = |object: &&Value| object["metadata"]["name"] == release;
+        let object = rendered.all(kind).into_iter().find(named).context(kind)?;
+        api_server.apply(object)?.success()?;
+    }
+    Ok(())
+}
+
+/// Grants [`RELEASE`]'s account any lease in the namespace, which the chart does not: each replica
+/// of a [`Kubernetes`] has a lease of its own.
+pub fn grant_any_lease(api_server: &ApiServer, namespace: &str) -> Outcome<()> {
+    let object = |kind: &str| {
+        json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
-            "metadata": {"name": "countersign"},
-        });
-        if !kind.starts_with("Cluster") {
-            object["metadata"]["namespace"] = SYSTEM_NAMESPACE.into();
-        }
-        for (field, value) in fields.as_object().into_iter().flatten() {
-            object[field] = value.clone();
-        }
-        object
+            "metadata": {"name": "any-lease", "namespace": namespace},
+        })
     };
-    let role = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": "countersign"});
-    let items = json!([
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}},
-        object("ClusterRole", json!({"rules": everywhere})),
-        object("ClusterRoleBinding", json!({"roleRef": role("ClusterRole"), "subjects": subjects})),
-        object("Role", json!({"rules": here})),
-        object("RoleBinding", json!({"roleRef": role("Role"), "subjects": subjects})),
-    ]);
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-    api_server.apply(&list)?.success()?;
+    let (mut role, mut binding) = (object("Role"), object("RoleBinding"));
+    role["rules"] = json!([{
+        "apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+        "verbs": ["create", "get", "update"],
+    }]);
+    binding["roleRef"] =
+        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "any-lease"});
+    binding["subjects"] =
+        json!([{"kind": "ServiceAccount", "name": RELEASE, "namespace": namespace}]);
+    for object in [role, binding] {
+        api_server.apply(&object)?.success()?;
+    }
+    Ok(())
+}
+
+/// Makes the system namespace and grants the chart's rights in it, and any lease. Gives what
+/// Countersign is to be started with.
+pub fn rights(api_server: &ApiServer, stale_after: u32) -> Outcome<Kubernetes> {
+    grant(api_server, RELEASE, SYSTEM_NAMESPACE)?;
+    grant_any_lease(api_server, SYSTEM_NAMESPACE)?;
     Ok(Kubernetes {
         kubeconfig: api_server.service_account().to_owned(),
         namespace: SYSTEM_NAMESPACE.to_owned(),

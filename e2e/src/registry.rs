@@ -52,6 +52,7 @@ pub struct Registry {
     host: String,
     client: Client,
     certs: PathBuf,
+    storage: PathBuf,
     credentials: Option<Credentials>,
 }
 
@@ -112,6 +113,7 @@ impl Registry {
         auth: Auth<'_>,
     ) -> Outcome<Self> {
         fs::create_dir_all(folder)?;
+        let storage = folder.join("storage");
         let identity = authority.server_as("registry", &[place.name()])?;
         let port = place.free_port()?;
         let host = format!("{}:{port}", place.name());
@@ -120,7 +122,7 @@ impl Registry {
             "log": {"level": "info", "accesslog": {"disabled": false}},
             // Its storage in memory takes minutes for an image of some size.
             "storage": {
-                "filesystem": {"rootdirectory": folder.join("storage")},
+                "filesystem": {"rootdirectory": &storage},
                 "delete": {"enabled": true},
             },
             "http": {
@@ -152,7 +154,7 @@ impl Registry {
         let server = Server::start("docker-registry", &mut command, folder, START, || {
             client.get(&ping).send().is_ok()
         })?;
-        Ok(Self { server, host, client, certs, credentials })
+        Ok(Self { server, host, client, certs, storage, credentials })
     }
 
     /// `localhost:PORT`, or the place's name and the port, as references name it.
@@ -213,6 +215,20 @@ impl Registry {
         let path = format!("{repository}/manifests/{tag}");
         let put = self.request(Method::PUT, &path).header(CONTENT_TYPE, image.media_type);
         self.send(repository, put.body(manifest)).map(drop)
+    }
+
+    /// Makes each of these tags point at this image: written into the registry's store, since
+    /// thousands of requests take long.
+    pub fn tag_all(&self, image: &Image, tags: impl IntoIterator<Item = String>) -> Outcome<()> {
+        let repository = image.name.split_once('/').context("an image without a registry")?.1;
+        let repositories = self.storage.join("docker/registry/v2/repositories");
+        let all = repositories.join(repository).join("_manifests/tags");
+        for tag in tags {
+            let current = all.join(tag).join("current");
+            fs::create_dir_all(&current)?;
+            fs::write(current.join("link"), &image.digest)?;
+        }
+        Ok(())
     }
 
     /// The bytes of this image's manifest: what a TUF target lists.

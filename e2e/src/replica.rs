@@ -14,16 +14,10 @@ use serde_json::{Value, json};
 
 use crate::api_server::ApiServer;
 use crate::process::{Server, free_port};
-use crate::{Context, Failure, Outcome, http, reviews, tools};
+use crate::{Context, Failure, Outcome, http, install, reviews, tools};
 
 /// How long two busy cores may take for a start.
 const START: Duration = Duration::from_secs(60);
-
-/// The Secret that an installation keeps its certificate in.
-pub const SECRET: &str = "countersign-tls";
-
-/// The Service in front of an installation.
-pub const SERVICE: &str = "countersign";
 
 /// What a chart renders for an installation, in a namespace of its own.
 pub struct Installation<'a> {
@@ -34,31 +28,17 @@ pub struct Installation<'a> {
 }
 
 impl<'a> Installation<'a> {
-    /// Makes the namespace `name`, an empty Secret in it, and the rights. Cluster-scoped objects
-    /// get the same name.
+    /// Makes the namespace `name`, an empty Secret in it, and the rights. `countersign` has to be in
+    /// the name, so that the chart gives it to everything as it is.
     pub fn new(api_server: &'a ApiServer, name: &'static str, folder: &'a Path) -> Outcome<Self> {
         let definitions = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds.yaml");
         api_server.kubectl(&["apply", "--server-side", "-f", definitions])?.success()?;
-        api_server.create_namespace(name)?;
-        let items = rights(name);
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-        api_server.apply(&list)?.success()?;
-        let kubeconfig = Self::kubeconfig(api_server, name, folder)?;
+        install::grant(api_server, name, name)?;
+        let kubeconfig = api_server.account(name, name)?;
         let installation = Self { api_server, name, folder, kubeconfig };
         installation.create_secret()?;
         installation.write_webhooks(&installation.configurations())?;
         Ok(installation)
-    }
-
-    /// The ServiceAccount's, which differs from the administrator's in its token.
-    fn kubeconfig(api_server: &ApiServer, name: &str, folder: &Path) -> Outcome<PathBuf> {
-        let token = ["create", "token", "countersign", "-n", name];
-        let token = api_server.kubectl(&token)?.success()?.stdout;
-        let mut config: Value = serde_json::from_slice(&fs::read(api_server.kubeconfig())?)?;
-        config["users"][0]["user"]["token"] = token.trim().into();
-        let file = folder.join(format!("{name}-kubeconfig"));
-        fs::write(&file, config.to_string())?;
-        Ok(file)
     }
 
     /// Replicas have the rights of this kubeconfig instead.
@@ -68,9 +48,14 @@ impl<'a> Installation<'a> {
         self
     }
 
+    /// The Secret that it keeps its certificate in.
+    pub fn secret_name(&self) -> String {
+        format!("{}-tls", self.name)
+    }
+
     /// Makes the Secret as the chart renders it: empty.
     pub fn create_secret(&self) -> Outcome<()> {
-        let create = ["create", "secret", "generic", SECRET, "-n", self.name];
+        let create = ["create", "secret", "generic", &self.secret_name(), "-n", self.name];
         self.api_server.kubectl(&create)?.success().map(drop)
     }
 
@@ -81,7 +66,7 @@ impl<'a> Installation<'a> {
             json!({
                 "name": format!("{path}.countersign.dev"),
                 "clientConfig": {"service":
-                    {"name": SERVICE, "namespace": self.name, "path": format!("/{path}")}},
+                    {"name": self.name, "namespace": self.name, "path": format!("/{path}")}},
                 "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"],
                     "operations": ["CREATE", "UPDATE"]}],
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "nowhere"}},
@@ -130,6 +115,7 @@ impl<'a> Installation<'a> {
             .env("KUBECONFIG", &self.kubeconfig)
             .args(["serve", "--kubernetes", "--unmatched=Deny"])
             .arg(format!("--system-namespace={}", self.name))
+            .arg(format!("--lease={}", self.name))
             .arg(format!("--identity={identity}"))
             .arg(format!("--webhooks-owner={}", self.name))
             .arg("--webhooks")
@@ -138,13 +124,15 @@ impl<'a> Installation<'a> {
             .arg(format!("--probe-listen=127.0.0.1:{probes}"))
             .args(flags);
         if !flags.iter().any(|flag| flag.starts_with("--tls-cert")) {
-            command.arg(format!("--tls-secret={SECRET}")).arg(format!("--service={SERVICE}"));
+            command
+                .arg(format!("--tls-secret={}", self.secret_name()))
+                .arg(format!("--service={}", self.name));
         }
         http::install_crypto();
         let probing = Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
         let mut replica = Replica {
             server: None,
-            host: format!("{SERVICE}.{}.svc", self.name),
+            host: format!("{}.{}.svc", self.name, self.name),
             port,
             probes,
             probing,
@@ -162,22 +150,21 @@ impl<'a> Installation<'a> {
 
     /// The value of a key of the Secret; empty where there is none.
     pub fn secret(&self, key: &str) -> Outcome<String> {
-        let secret = self.api_server.get(&["secret", SECRET, "-n", self.name])?;
+        let secret = self.api_server.get(&["secret", &self.secret_name(), "-n", self.name])?;
         let data = STANDARD.decode(secret["data"][key].as_str().unwrap_or_default())?;
         Ok(String::from_utf8(data)?)
     }
 
     /// Merges this into the Secret.
     pub fn patch_secret(&self, patch: &Value) -> Outcome<()> {
-        let patch = patch.to_string();
-        let arguments = ["patch", "secret", SECRET, "-n", self.name, "--type=merge", "-p", &patch];
+        let (patch, name) = (patch.to_string(), self.secret_name());
+        let arguments = ["patch", "secret", &name, "-n", self.name, "--type=merge", "-p", &patch];
         self.api_server.kubectl(&arguments)?.success().map(drop)
     }
 
     /// Who holds the lease; empty where nobody does.
     pub fn holder(&self) -> Outcome<String> {
-        let arguments =
-            ["get", "lease", "countersign", "-n", self.name, "--ignore-not-found", "-o"];
+        let arguments = ["get", "lease", self.name, "-n", self.name, "--ignore-not-found", "-o"];
         let path = "jsonpath={.spec.holderIdentity}";
         Ok(self.api_server.kubectl(&[&arguments[..], &[path]].concat())?.success()?.stdout)
     }
@@ -195,66 +182,6 @@ impl<'a> Installation<'a> {
         let bundle = configuration["webhooks"][0]["clientConfig"]["caBundle"].as_str();
         Ok(String::from_utf8(STANDARD.decode(bundle.unwrap_or_default())?)?)
     }
-}
-
-/// The ServiceAccount and its rights: those of the chart.
-fn rights(name: &str) -> Value {
-    const RBAC: &str = "rbac.authorization.k8s.io";
-    let rule = |group: &str, resources: &[&str], verbs: &[&str], names: &[&str]| {
-        let names = if names.is_empty() { Value::Null } else { json!(names) };
-        json!({"apiGroups": [group], "resources": resources, "verbs": verbs, "resourceNames": names})
-    };
-    let read = ["get", "list", "watch"];
-    let configurations = ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"];
-    let own = [name];
-    let everywhere = json!([
-        rule("countersign.dev", &["trustpolicies", "trustsources"], &read, &[]),
-        rule(
-            "countersign.dev",
-            &["trustpolicies/status", "trustsources/status"],
-            &["get", "patch"],
-            &[]
-        ),
-        rule(
-            "countersign.dev",
-            &["trustcheckpoints"],
-            &["get", "list", "watch", "create", "patch"],
-            &[]
-        ),
-        rule("", &["namespaces"], &read, &[]),
-        rule("admissionregistration.k8s.io", &configurations, &["create"], &[]),
-        rule("admissionregistration.k8s.io", &configurations, &["get", "patch"], &own),
-        rule(RBAC, &["clusterroles"], &["get"], &own),
-    ]);
-    let here = json!([
-        rule("", &["configmaps", "secrets"], &read, &[]),
-        rule("", &["secrets"], &["patch", "update"], &[SECRET]),
-        rule("coordination.k8s.io", &["leases"], &["create"], &[]),
-        rule("coordination.k8s.io", &["leases"], &["get", "update", "patch"], &["countersign"]),
-    ]);
-    let object = |kind: &str, more: Value| {
-        let namespace = if kind.starts_with("Cluster") { Value::Null } else { name.into() };
-        let mut object = json!({"apiVersion": format!("{RBAC}/v1"), "kind": kind,
-            "metadata": {"name": name, "namespace": namespace}});
-        for (field, value) in more.as_object().into_iter().flatten() {
-            object[field] = value.clone();
-        }
-        object
-    };
-    let binding = |role: &str| {
-        json!({
-            "roleRef": {"apiGroup": RBAC, "kind": role, "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": "countersign", "namespace": name}],
-        })
-    };
-    json!([
-        {"apiVersion": "v1", "kind": "ServiceAccount",
-            "metadata": {"name": "countersign", "namespace": name}},
-        object("ClusterRole", json!({"rules": everywhere})),
-        object("ClusterRoleBinding", binding("ClusterRole")),
-        object("Role", json!({"rules": here})),
-        object("RoleBinding", binding("Role")),
-    ])
 }
 
 /// A running replica.

@@ -1,8 +1,12 @@
 //! Where the programs are that the tests run.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use serde_json::Value;
+
+use crate::process::run;
 use crate::{Context, Failure, Outcome};
 
 /// Where kube-apiserver and kubectl are, as controller test suites have them: there, only what
@@ -23,6 +27,18 @@ pub fn kubernetes(binary: &str) -> Outcome<PathBuf> {
 pub fn etcd() -> PathBuf {
     let assets = env::var_os(ASSETS).map(|folder| PathBuf::from(folder).join("etcd"));
     assets.filter(|path| path.is_file()).unwrap_or_else(|| "etcd".into())
+}
+
+/// The folder with the definitions of Prometheus' operator, a file each, in the Go module that
+/// `e2e/tools/operator` names.
+pub fn operator_definitions() -> Outcome<PathBuf> {
+    let pinned = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/operator");
+    let module = "github.com/prometheus-operator/prometheus-operator";
+    let download = ["-C", pinned, "mod", "download", "-json", module];
+    let told = run(Command::new("go").args(download), "")?.success()?.stdout;
+    let told: Value = serde_json::from_str(&told)?;
+    let folder = told["Dir"].as_str().context("a module without a folder")?;
+    Ok(Path::new(folder).join("example/prometheus-operator-crd"))
 }
 
 /// The built program `workload`, as [`countersign`] is found.

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use countersign_e2e::api_server::ApiServer;
-use countersign_e2e::chart::{RELEASE, Rendered};
+use countersign_e2e::chart::RELEASE;
 use countersign_e2e::countersign::{Config, Countersign, Kubernetes};
 use countersign_e2e::pki::Authority;
 use countersign_e2e::policies::Policy;
@@ -38,15 +38,8 @@ impl Cluster {
         let authority = Authority::new(&folder.join("pki"))?;
         let api_server = ApiServer::start(&folder.join("kubernetes"), &authority)?;
         install::definitions(&api_server)?;
-        api_server.create_namespace(RELEASE)?;
+        install::grant(&api_server, RELEASE, RELEASE)?;
         api_server.create_namespace(NAMESPACE)?;
-        let rendered = Rendered::new(&["--set=unmatched=Deny"])?;
-        for kind in ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"] {
-            let named = |object: &&Value| object["metadata"]["name"] == RELEASE;
-            for object in rendered.all(kind).into_iter().filter(named) {
-                api_server.apply(object)?.success()?;
-            }
-        }
         let kubernetes = Kubernetes {
             kubeconfig: api_server.account(RELEASE, RELEASE)?,
             namespace: RELEASE.to_owned(),

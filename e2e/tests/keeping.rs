@@ -71,14 +71,14 @@ fn version(object: &Value) -> &str {
 #[test]
 fn a_first_start_makes_the_authority_the_certificate_and_the_configurations() -> Outcome<()> {
     let place = Place::new()?;
-    let installation = place.install("first-start")?;
+    let installation = place.install("countersign-first-start")?;
     let replica = installation.start("one", &[])?;
     let configurations = await_applied(&installation)?;
     replica.ask(&installation.secret("ca.crt")?)?;
 
-    let role = place.api_server().get(&["clusterrole", "first-start"])?;
+    let role = place.api_server().get(&["clusterrole", "countersign-first-start"])?;
     let owner = json!([{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-        "name": "first-start", "uid": role["metadata"]["uid"]}]);
+        "name": "countersign-first-start", "uid": role["metadata"]["uid"]}]);
     for (found, rendered) in configurations.iter().zip(installation.configurations()) {
         assert_eq!(found["metadata"]["ownerReferences"], owner);
         assert_eq!(found["metadata"]["labels"], rendered["metadata"]["labels"]);
@@ -107,10 +107,10 @@ fn a_first_start_makes_the_authority_the_certificate_and_the_configurations() ->
 #[test]
 fn a_secret_that_is_not_there_is_asked_for_and_taken_up_when_it_comes() -> Outcome<()> {
     let place = Place::new()?;
-    let installation = place.install("no-secret")?;
-    let delete = ["delete", "secret", "countersign-tls", "-n", "no-secret"];
+    let installation = place.install("countersign-no-secret")?;
+    let delete = ["delete", "secret", "countersign-no-secret-tls", "-n", "countersign-no-secret"];
     place.api_server().kubectl(&delete)?.success()?;
-    let told = "kubectl create secret generic countersign-tls -n no-secret";
+    let told = "kubectl create secret generic countersign-no-secret-tls -n countersign-no-secret";
     let replica = installation
         .start_when("one", &[], |replica| replica.held().is_ok_and(|held| held.contains(told)))?;
     assert!(installation.configuration("validating")?.is_none(), "not ready, not registered");
@@ -124,7 +124,7 @@ fn a_secret_that_is_not_there_is_asked_for_and_taken_up_when_it_comes() -> Outco
 #[test]
 fn two_replicas_at_a_first_start_make_one_authority() -> Outcome<()> {
     let place = Place::new()?;
-    let installation = place.install("race")?;
+    let installation = place.install("countersign-race")?;
     let start = |identity: &str| installation.start(identity, &[]);
     let (one, two) = thread::scope(|scope| {
         let one = scope.spawn(|| start("one"));
@@ -146,7 +146,7 @@ fn two_replicas_at_a_first_start_make_one_authority() -> Outcome<()> {
 #[test]
 fn o4_a_lease_passes_on_when_its_holder_ends_or_is_killed() -> Outcome<()> {
     let place = Place::new()?;
-    let installation = place.install("lease")?;
+    let installation = place.install("countersign-lease")?;
     let one = installation.start("one", &[])?;
     wait_until("one holds the lease", SOON, || Ok(installation.holder()? == "one"))?;
     await_applied(&installation)?;
@@ -160,7 +160,7 @@ fn o4_a_lease_passes_on_when_its_holder_ends_or_is_killed() -> Outcome<()> {
     two.kill()?;
     wait_until("three holds the lease", TAKEN_OVER, || Ok(installation.holder()? == "three"))?;
     // And does what the holder does.
-    let delete = ["delete", "validatingwebhookconfiguration", "lease"];
+    let delete = ["delete", "validatingwebhookconfiguration", "countersign-lease"];
     place.api_server().kubectl(&delete)?.success()?;
     await_applied(&installation)?;
     three.ask(&installation.secret("ca.crt")?)
@@ -169,7 +169,7 @@ fn o4_a_lease_passes_on_when_its_holder_ends_or_is_killed() -> Outcome<()> {
 #[test]
 fn what_someone_else_does_to_the_configurations_is_put_right() -> Outcome<()> {
     let place = Place::new()?;
-    let installation = place.install("restored")?;
+    let installation = place.install("countersign-restored")?;
     let _replica = installation.start("one", &[])?;
     let before = await_applied(&installation)?;
     let kubectl = |arguments: &[&str]| place.api_server().kubectl(arguments)?.success().map(drop);
@@ -187,7 +187,7 @@ fn what_someone_else_does_to_the_configurations_is_put_right() -> Outcome<()> {
             "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==",
             &base64_of(&Authority::new(&place.folder.path().join("other"))?.pem()),
         );
-        kubectl(&["patch", kind, "restored", "--type=json", "-p", &patch])?;
+        kubectl(&["patch", kind, "countersign-restored", "--type=json", "-p", &patch])?;
         wait_until(&patch, SOON, || {
             let found = installation.configuration("validating")?.context("it is gone")?;
             let same = |field: &str| found[field] == before[0][field];
@@ -196,7 +196,7 @@ fn what_someone_else_does_to_the_configurations_is_put_right() -> Outcome<()> {
         })?;
     }
     for kind in ["validatingwebhookconfiguration", "mutatingwebhookconfiguration"] {
-        kubectl(&["delete", kind, "restored"])?;
+        kubectl(&["delete", kind, "countersign-restored"])?;
     }
     let after = await_applied(&installation)?;
     assert_eq!(
@@ -217,7 +217,7 @@ fn base64_of(text: &str) -> String {
 #[test]
 fn a_file_that_changes_is_applied_and_a_broken_one_changes_nothing() -> Outcome<()> {
     let place = Place::new()?;
-    let installation = place.install("file")?;
+    let installation = place.install("countersign-file")?;
     let replica = installation.start("one", &[])?;
     let before = await_applied(&installation)?;
     std::fs::write(installation.webhooks(), "kind: Secret")?;
@@ -241,15 +241,15 @@ fn a_file_that_changes_is_applied_and_a_broken_one_changes_nothing() -> Outcome<
 #[test]
 fn nothing_is_created_that_nobody_would_collect() -> Outcome<()> {
     let place = Place::new()?;
-    let installation = place.install("unowned")?;
+    let installation = place.install("countersign-unowned")?;
     let administrator = place.api_server().kubeconfig().display().to_string();
     let installation = installation.with_kubeconfig(administrator.into());
     let replica = installation.start("one", &[])?;
     await_applied(&installation)?;
     let kubectl = |arguments: &[&str]| place.api_server().kubectl(arguments)?.success().map(drop);
-    kubectl(&["delete", "clusterrole", "unowned"])?;
-    kubectl(&["delete", "validatingwebhookconfiguration", "unowned"])?;
-    let told = "ClusterRole unowned, which is to own them, does not exist";
+    kubectl(&["delete", "clusterrole", "countersign-unowned"])?;
+    kubectl(&["delete", "validatingwebhookconfiguration", "countersign-unowned"])?;
+    let told = "ClusterRole countersign-unowned, which is to own them, does not exist";
     wait_until("it is told", SOON, || Ok(replica.log()?.contains(told)))?;
     thread::sleep(Duration::from_secs(5));
     assert!(installation.configuration("validating")?.is_none());
@@ -259,7 +259,7 @@ fn nothing_is_created_that_nobody_would_collect() -> Outcome<()> {
 #[test]
 fn a_pair_from_files_is_registered_with_the_given_authority() -> Outcome<()> {
     let place = Place::new()?;
-    let installation = place.install("given")?;
+    let installation = place.install("countersign-given")?;
     let authority = Authority::new(&place.folder.path().join("pki"))?;
     let identity = authority.server("countersign")?;
     let flags = [
@@ -277,10 +277,11 @@ fn a_pair_from_files_is_registered_with_the_given_authority() -> Outcome<()> {
 #[test]
 fn o3_a_broken_secret_keeps_the_last_pair_and_is_put_right_by_the_holder() -> Outcome<()> {
     let place = Place::new()?;
-    let installation = place.install("broken")?;
+    let name = "countersign-broken";
+    let installation = place.install(name)?;
     // The lease is someone else's at first: this replica may fill the empty Secret, no more.
     let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": {"name": "countersign", "namespace": "broken"},
+        "metadata": {"name": name, "namespace": name},
         "spec": {"holderIdentity": "nobody", "leaseDurationSeconds": 3600}});
     place.api_server().apply(&lease)?.success()?;
     let replica = installation.start("one", &[])?;
@@ -310,7 +311,7 @@ fn o3_a_broken_secret_keeps_the_last_pair_and_is_put_right_by_the_holder() -> Ou
     }
     assert_ne!(content()?, good, "it is not this replica's to write");
     let expired = json!({"spec": {"holderIdentity": ""}}).to_string();
-    let patch = ["patch", "lease", "countersign", "-n", "broken", "--type=merge", "-p", &expired];
+    let patch = ["patch", "lease", name, "-n", name, "--type=merge", "-p", &expired];
     place.api_server().kubectl(&patch)?.success()?;
     wait_until("the Secret is put right", SOON, || {
         replica.ask(&good[0])?;
@@ -322,12 +323,10 @@ fn o3_a_broken_secret_keeps_the_last_pair_and_is_put_right_by_the_holder() -> Ou
 #[test]
 fn an_emptied_secret_is_filled_anew_for_when_a_key_has_leaked() -> Outcome<()> {
     let place = Place::new()?;
-    let installation = place.install("emptied")?;
+    let installation = place.install("countersign-emptied")?;
     let replica = installation.start("one", &[])?;
     let before = installation.secret("ca.crt")?;
-    let empty = r#"[{"op": "remove", "path": "/data"}]"#;
-    let patch = ["patch", "secret", "countersign-tls", "-n", "emptied", "--type=json", "-p", empty];
-    place.api_server().kubectl(&patch)?.success()?;
+    installation.patch_secret(&json!({"data": null}))?;
     wait_until("there is another authority", SOON, || {
         let now = installation.secret("ca.crt")?;
         Ok(!now.is_empty() && now != before)
@@ -341,12 +340,12 @@ fn an_emptied_secret_is_filled_anew_for_when_a_key_has_leaked() -> Outcome<()> {
 #[test]
 fn o3_rotation_of_authority_and_certificate_fails_no_request() -> Outcome<()> {
     let place = Place::new()?;
-    let installation = place.install("rotation")?;
+    let installation = place.install("countersign-rotation")?;
     // Renewed after 24 s, published for 3 s before it signs.
     let flags = ["--certificate-lifetime=36"];
     let replicas = [installation.start("one", &flags)?, installation.start("two", &flags)?];
     await_applied(&installation)?;
-    let bundles = Bundles::new(place.api_server(), "rotation")?;
+    let bundles = Bundles::new(place.api_server(), "countersign-rotation")?;
     let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     // An API server reads a configuration a little later than it was written.
     let ask = |replica: &Replica, late: Duration| -> Outcome<()> {

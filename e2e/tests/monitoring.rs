@@ -1,16 +1,20 @@
-//! A real Prometheus scrapes a real replica and goes by the chart's alerts.
+//! A real Prometheus scrapes a real replica and goes by the chart's alerts; and what the chart renders
+//! for its operator.
 
 use std::fs;
 use std::path::Path;
 
-use countersign_e2e::chart::Rendered;
+use countersign_e2e::api_server::ApiServer;
+use countersign_e2e::chart::{ALL_VALUES, RELEASE, Rendered};
 use countersign_e2e::collector::Collector;
 use countersign_e2e::countersign::Countersign;
 use countersign_e2e::front::Mode;
 use countersign_e2e::lab::{Lab, POLICY, SOURCE};
+use countersign_e2e::pki::Authority;
 use countersign_e2e::process::eventually;
 use countersign_e2e::prometheus::Prometheus;
-use countersign_e2e::{Context as _, Outcome};
+use countersign_e2e::tools::operator_definitions;
+use countersign_e2e::{Context as _, Failure, Outcome};
 use serde_json::Value;
 
 const REPOSITORY: &str = "payments/api";
@@ -29,6 +33,25 @@ fn documented() -> Outcome<Vec<String>> {
     };
     let found: Vec<String> = rows.map(series).collect();
     assert!(found.len() > 25, "{found:?}");
+    Ok(found)
+}
+
+/// Every expression of the chart's dashboard, with what Grafana puts for its variable.
+fn dashboard() -> Outcome<Vec<String>> {
+    let rendered = Rendered::new(&["--set=unmatched=Deny,dashboard.enabled=true"])?;
+    let data = rendered.all("ConfigMap").into_iter().filter_map(|it| it["data"].as_object());
+    let files = data.flatten().filter(|(name, _)| name.ends_with(".json"));
+    let texts: Vec<&str> = files.filter_map(|(_, text)| text.as_str()).collect();
+    let [text] = texts[..] else { return Err(Failure::new("not one dashboard")) };
+    let dashboard: Value = serde_json::from_str(text)?;
+    let panels = dashboard["panels"].as_array().context("no panels")?.iter();
+    let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
+    let found: Vec<String> = targets
+        .filter_map(|target| target["expr"].as_str())
+        .map(|expression| expression.replace("$__rate_interval", "1m"))
+        .collect();
+    assert_eq!(found.len(), text.matches("\"expr\":").count(), "{found:?}");
+    assert!(found.iter().all(|it| !it.contains('$')), "{found:?}");
     Ok(found)
 }
 
@@ -87,6 +110,9 @@ fn prometheus_reads_every_metric_and_its_alerts_fire_and_end() -> Outcome<()> {
         let ask = || prometheus.query(&series);
         eventually(&series, ask, |it| !it.is_empty())?;
     }
+    for expression in dashboard()? {
+        prometheus.query(&expression).context(&expression)?;
+    }
     let source = prometheus.query("countersign_repositories_failing")?;
     assert_eq!(source[0]["metric"]["source"], SOURCE);
 
@@ -110,6 +136,38 @@ fn prometheus_reads_every_metric_and_its_alerts_fire_and_end() -> Outcome<()> {
     let alerts = || firing(&prometheus);
     let ended = |it: &Vec<String>| !it.iter().any(|one| one == "CountersignSourceFailing");
     eventually("the alert's end", alerts, ended).map(drop)
+}
+
+#[test]
+fn the_operator_s_definitions_take_what_the_chart_renders() -> Outcome<()> {
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new(&folder.path().join("pki"))?;
+    let api_server = ApiServer::start(&folder.path().join("kubernetes"), &authority)?;
+    for kind in ["servicemonitors", "prometheusrules"] {
+        let file = operator_definitions()?.join(format!("monitoring.coreos.com_{kind}.yaml"));
+        let apply = ["apply", "--server-side", "-f", &file.display().to_string()];
+        api_server.kubectl(&apply)?.success()?;
+    }
+    let all = ["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"];
+    api_server.kubectl(&all)?.success()?;
+    api_server.create_namespace(RELEASE)?;
+    let create = |object: &Value| {
+        let create = ["create", "--dry-run=server", "--validate=strict", "-f", "-"];
+        api_server.kubectl_with(&create, &object.to_string())
+    };
+    let rendered = Rendered::new(&[&format!("--values={ALL_VALUES}")])?;
+    for (kind, part) in
+        [("ServiceMonitor", "/spec/endpoints/0"), ("PrometheusRule", "/spec/groups/0")]
+    {
+        let object = rendered.one(kind)?;
+        // A definition is established a moment before its resources can be made.
+        eventually(kind, || create(object), |it| it.code == Some(0))?;
+        let mut unknown = object.clone();
+        unknown.pointer_mut(part).context(part)?["unknown"] = true.into();
+        let refused = create(&unknown)?;
+        assert!(refused.stderr.contains("unknown field"), "{refused}");
+    }
+    Ok(())
 }
 
 fn firing(prometheus: &Prometheus) -> Outcome<Vec<String>> {
