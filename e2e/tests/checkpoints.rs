@@ -190,6 +190,7 @@ fn t8_t21_what_one_replica_has_seen_every_replica_refuses_to_go_back_behind() ->
     for replica in &replicas {
         denied(replica, &image_name, "Unsigned")?;
     }
+    writes_at_the_same_time_all_succeed(&cluster, &replicas)?;
     a_write_that_is_refused(&cluster, &replicas[0])?;
     t4_a_rotation_recovers(&cluster, &replicas)
 }
@@ -310,6 +311,24 @@ fn a_deletion_is_honoured_by_all(
     let anew = cluster.checkpoint()?;
     assert_eq!(name(&anew), name(&newest));
     assert!(version(&anew, "timestamp") < version(&newest, "timestamp"), "{anew} {newest}");
+    Ok(())
+}
+
+/// Both replicas are shown something new at the same time, and write it.
+fn writes_at_the_same_time_all_succeed(cluster: &Cluster, replicas: &[Countersign]) -> Outcome<()> {
+    for round in 0..5 {
+        let tag = format!("race-{round}");
+        let image = cluster.lab.push_signed(REPOSITORY, &tag, &tag)?.by_digest();
+        refresh();
+        thread::scope(|scope| {
+            let asked = replicas.iter().map(|replica| scope.spawn(|| replica.pod(&image)));
+            let asked: Vec<_> = asked.collect();
+            for replica in asked {
+                replica.join().ok().context("a panic")??.0.admitted()?;
+            }
+            Outcome::Ok(())
+        })?;
+    }
     Ok(())
 }
 

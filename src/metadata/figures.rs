@@ -59,7 +59,7 @@ impl RoleKind {
 pub struct Expiry {
     /// Then.
     pub at: Timestamp,
-    /// `registry/repository`.
+    /// `registry/repository`; `*` of a TUF source.
     pub repository: String,
     /// The role's name.
     pub role: String,
