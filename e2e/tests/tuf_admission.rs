@@ -171,6 +171,19 @@ impl Cluster {
         self.api_server.kubectl_with(&here, &object.to_string())
     }
 
+    /// Puts this in the Secret that the source takes its initial root from.
+    fn set_root(&self, text: &str) -> Outcome<()> {
+        let secret = object("Secret", "tuf-root", "stringData", "root.json", text);
+        self.apply(&secret)?.success().map(drop)
+    }
+
+    /// Has the source, and the policy that trusts it.
+    fn trust(&self) -> Outcome<()> {
+        let root = json!({"secret": "tuf-root", "key": "root.json"});
+        self.apply(&self.signed.source(&root))?.success()?;
+        self.apply(&self.signed.policy(&json!([accepting(&["*"])])))?.success().map(drop)
+    }
+
     /// The checkpoint of the source: there is one.
     fn checkpoint(&self) -> Outcome<Value> {
         let all = self.api_server.get(&["tcp"])?;
@@ -191,26 +204,20 @@ fn t8_the_root_is_followed_and_rollback_refused_after_every_replica_was_killed()
     let neither = cluster.signed.source(&json!({"key": "root.json"}));
     let refused = cluster.apply(&neither)?;
     assert!(refused.stderr.contains("exactly one of configMap and secret"), "{refused}");
-    let reference = json!({"secret": "tuf-root", "key": "root.json"});
-    cluster.apply(&cluster.signed.source(&reference))?.success()?;
-    cluster.apply(&cluster.signed.policy(&json!([accepting(&["*"])])))?.success()?;
+    cluster.trust()?;
     let (one, two) = (cluster.replica("one")?, cluster.replica("two")?);
     one.pod(&image)?.0.denied_as("InvalidPolicy")?;
     // What is no root, another repository's root, and the right one, in the same Secret.
-    let set = |text: &str| -> Outcome<()> {
-        let secret = object("Secret", "tuf-root", "stringData", "root.json", text);
-        cluster.apply(&secret)?.success().map(drop)
-    };
-    set("<html>")?;
+    cluster.set_root("<html>")?;
     let ready = || cluster.api_server.get(&["tsrc", resources::SOURCE]);
     let told = |it: &Value| it["status"].to_string().contains("is not an initial root");
     eventually("the reason in the status", ready, told)?;
     let other = Repository::create(&cluster.signed.lab.folder("other"), &Layout::default())?;
-    set(&String::from_utf8(other.initial_root()?).context("the root")?)?;
+    cluster.set_root(&String::from_utf8(other.initial_root()?).context("the root")?)?;
     for replica in [&one, &two] {
         denied(replica, &image, "ThresholdNotMet")?;
     }
-    set(&root)?;
+    cluster.set_root(&root)?;
     for replica in [&one, &two] {
         admitted(replica, &image)?;
     }
@@ -240,10 +247,8 @@ fn t4_a_rotation_recovers_though_its_root_is_seen_alone_at_first() -> Outcome<()
     let image = cluster.signed.push_signed("1.4")?.tagged("1.4");
     let root = String::from_utf8(cluster.signed.tuf.initial_root()?).context("the root")?;
     cluster.apply(&cluster.signed.authority_of_server())?.success()?;
-    cluster.apply(&object("Secret", "tuf-root", "stringData", "root.json", &root))?.success()?;
-    let reference = json!({"secret": "tuf-root", "key": "root.json"});
-    cluster.apply(&cluster.signed.source(&reference))?.success()?;
-    cluster.apply(&cluster.signed.policy(&json!([accepting(&["*"])])))?.success()?;
+    cluster.set_root(&root)?;
+    cluster.trust()?;
     let replicas = [cluster.replica("one")?, cluster.replica("two")?];
     let all = |is: fn(&Countersign, &str) -> Outcome<()>| {
         replicas.iter().try_for_each(|replica| is(replica, &image))

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::metadata::{MemoryStore, Repository};
+use countersign::metadata::MemoryStore;
 use countersign_verify::limits;
 use countersign_verify::outcome::{Denial, Refusal};
 use serde_json::json;
@@ -209,42 +209,6 @@ async fn t8_a_set_that_another_replica_has_passed_does_not_answer() {
     };
     let code = tokio::time::timeout(Duration::from_secs(20), refused).await;
     assert_eq!(code.expect("an update after that"), "Rollback");
-}
-
-#[tokio::test]
-async fn t21_a_reset_after_another_root_of_the_same_version_is_honoured_by_who_has_the_former() {
-    let mut repo = signing();
-    let initial = repo.seal();
-    repo.rotate();
-    let mut other = repo.clone();
-    other.set("root", "expires", json!("2033-01-01T00:00:00Z"));
-    let server = Server::with(&repo.seal()).await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let of_a_process = || {
-        let memory = MemoryStore::in_folder(folder.path()).expect("a store");
-        World::remembering(memory, vec![server.url()], &initial, Duration::ZERO)
-    };
-    let first = of_a_process();
-    assert_eq!(first.code("1.4", "new").await, "ok");
-    server.serve(&other.seal());
-    assert_eq!(of_a_process().code("1.4", "new").await, "MalformedMetadata");
-    for file in std::fs::read_dir(folder.path()).expect("a folder").flatten() {
-        if file.path().extension().is_some_and(|ending| ending == "json") {
-            std::fs::remove_file(file.path()).expect("deleted");
-        }
-    }
-    assert_eq!(of_a_process().code("1.4", "new").await, "ok");
-    let ends = |repository: &Repository| {
-        let root = repository.roles().into_iter().find(|role| role.name == "root");
-        root.expect("a root").state.expect("good").expires.to_string()
-    };
-    let recovered = async {
-        while first.ask("1.4").await.is_ok_and(|set| ends(&set) != "2033-01-01T00:00:00Z") {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), recovered).await.expect("it begins anew");
-    assert_eq!(first.code("1.4", "new").await, "ok");
 }
 
 #[tokio::test]

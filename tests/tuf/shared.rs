@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::api::SourceKind;
-use countersign::metadata::{Live, MemoryStore, Want};
+use countersign::metadata::{Live, MemoryStore, Repository, Want};
 use countersign_verify::image::Reference;
 use countersign_verify::outcome::Unavailable;
 use countersign_verify::tuf::InitialRoot;
@@ -236,6 +236,42 @@ async fn t8_another_initial_root_forgets_nothing() {
     let other = other.seal();
     server.serve(&other);
     assert_eq!(beginning_at(&other.roots[&2]).code("1.4", "new").await, "MalformedMetadata");
+}
+
+#[tokio::test]
+async fn t21_a_reset_after_another_root_of_the_same_version_is_honoured_by_who_has_the_former() {
+    let mut repo = signing();
+    let initial = repo.seal();
+    repo.rotate();
+    let mut other = repo.clone();
+    other.set("root", "expires", json!("2033-01-01T00:00:00Z"));
+    let server = Server::with(&repo.seal()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let of_a_process = || {
+        let memory = MemoryStore::in_folder(folder.path()).expect("a store");
+        World::remembering(memory, vec![server.url()], &initial, Duration::ZERO)
+    };
+    let first = of_a_process();
+    assert_eq!(first.code("1.4", "new").await, "ok");
+    server.serve(&other.seal());
+    assert_eq!(of_a_process().code("1.4", "new").await, "MalformedMetadata");
+    for file in std::fs::read_dir(folder.path()).expect("a folder").flatten() {
+        if file.path().extension().is_some_and(|ending| ending == "json") {
+            std::fs::remove_file(file.path()).expect("deleted");
+        }
+    }
+    assert_eq!(of_a_process().code("1.4", "new").await, "ok");
+    let ends = |repository: &Repository| {
+        let root = repository.roles().into_iter().find(|role| role.name == "root");
+        root.expect("a root").state.expect("good").expires.to_string()
+    };
+    let recovered = async {
+        while first.ask("1.4").await.is_ok_and(|set| ends(&set) != "2033-01-01T00:00:00Z") {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), recovered).await.expect("it begins anew");
+    assert_eq!(first.code("1.4", "new").await, "ok");
 }
 
 #[tokio::test]

@@ -101,8 +101,8 @@ impl Local {
     pub(super) fn in_folder(folder: &Path) -> Result<Self, MemoryError> {
         fs::create_dir_all(folder).map_err(io_error(folder))?;
         lock(&folder.join(TRIAL))?;
-        let known = Cache::new(REMEMBERED);
-        Ok(Self { known, folder: Some(folder.to_owned()), most: REMEMBERED })
+        let (known, folder) = (Cache::new(REMEMBERED), Some(folder.to_owned()));
+        Ok(Self { known, folder, ..Self::in_process() })
     }
 
     /// Blocks.
